@@ -25,7 +25,6 @@ use crate::git::error::io_failure;
 use crate::host::environment;
 use crate::host::gate::Gate;
 use crate::host::program::{self, Ended, Limits};
-use crate::host::thread;
 use crate::host::users::as_root;
 use crate::text::io_error_text;
 
@@ -125,11 +124,8 @@ impl Git {
             url: site.url.to_owned(),
             resolved: String::new(),
         };
-        // Both commands take some milliseconds. Without git, or with an old one, the settings do not matter.
-        let (version, settings) =
-            thread::join(check_version, || git.settings(matches!(site.checkout, CheckoutState::Present)));
-        version.unwrap_or_else(|_| Err(Failure::new("cannot find out git's version")))?;
-        let settings = settings?;
+        let settings = git.settings(matches!(site.checkout, CheckoutState::Present));
+        let settings = settings.map_err(|failure| check_version().err().unwrap_or(failure))?;
         let own_protocols = environment::variable("GIT_ALLOW_PROTOCOL").map(|own| own.to_string_lossy().into_owned());
         git.protocols = settings.allowed_protocols(own_protocols.as_deref());
         git.override_settings(&settings, site)?;
@@ -240,6 +236,7 @@ impl Git {
 
     /// Runs `git fetch`. It writes only to the scratch directory, except for the refs that the arguments name as destinations.
     pub fn fetch(&self, args: &[&str], limits: Limits) -> Result<Ended, Failure> {
+        check_version()?;
         if self.common.is_none() {
             return self.at_remote(|| self.run_at(&self.git_dir, args, limits, |_| true));
         }
@@ -313,6 +310,9 @@ impl Git {
 
     /// Makes a failure of a command that failed at the remote.
     pub fn failure(&self, ended: &Ended) -> Failure {
+        if let Err(too_old) = check_version() {
+            return too_old;
+        }
         let remote = Remote { url: &self.url, resolved: &self.resolved, ssh: &self.own_ssh };
         failure::failure(remote, ended)
     }
@@ -358,7 +358,8 @@ fn append(path: &Path, text: &str) -> Result<(), Failure> {
     file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(io_failure("write", path))
 }
 
-/// Checks once per process that git is installed and new enough.
+/// Checks once per process that git is installed and new enough. A list of refs that succeeds needs no check, which takes some
+/// milliseconds: every version of git can do it without writing anything.
 fn check_version() -> Result<(), Failure> {
     static GOOD: OnceLock<()> = OnceLock::new();
     if GOOD.get().is_some() {

@@ -2,6 +2,7 @@
 
 use git2::Repository;
 
+use super::settings::Settings;
 use crate::failure::Failure;
 use crate::git::error::git_failure;
 
@@ -27,6 +28,12 @@ pub fn urls(repo: &Repository, remote: &str) -> Vec<String> {
 /// Returns the URL that git fetches from.
 pub fn url(repo: &Repository, remote: &str) -> Option<String> {
     urls(repo, remote).into_iter().next()
+}
+
+/// Returns the URLs that two URLs stand for in this checkout (`insteadOf`).
+pub fn resolved(repo: &Repository, one: &str, other: &str) -> (String, String) {
+    let settings = repo.config().map(|config| Settings::of_urls(&config)).unwrap_or_default();
+    (settings.resolve(one), settings.resolve(other))
 }
 
 /// Returns the remote-tracking branch of `branch`, if the fetch configuration of the remote has one.

@@ -26,11 +26,18 @@ const LIST_LIMITS: Limits =
     Limits { silence: Duration::from_secs(60), total: Duration::from_secs(300), memory: Some(1 << 30) };
 
 /// What a remote answers when it is asked for a branch.
+#[derive(Default)]
 pub struct Answer {
     /// The head of the desired branch.
     pub head: Option<Oid>,
     /// If it has no such branch: the names of its branches, the most similar first.
     pub branches: Vec<String>,
+    /// How many other branches it has.
+    pub more_branches: usize,
+    /// If it has no such branch: whether it has a tag of that name.
+    pub is_tag: bool,
+    /// If it has no such branch: the branch that is meant by `origin/main` or `refs/heads/main`.
+    pub meant: Option<String>,
 }
 
 /// Asks the remote for the head of the site's branch. Writes nothing but scratch files.
@@ -44,23 +51,41 @@ pub fn ask(site: &Site<'_>) -> Result<Answer, Failure> {
 fn ask_for_branch(site: &Site<'_>) -> Result<Answer, Failure> {
     let (_scratch, git) = Scratch::new(site)?;
     let wanted = format!("refs/heads/{}", site.branch);
+    let meant = without_prefix(site.branch, site.remote);
     let mut head = None;
+    let mut answer = Answer::default();
     let mut branches: Vec<(f64, String)> = Vec::new();
+    let mut count = 0;
     list(&git, &["ls-remote", "--heads", "--", site.remote], |id, name| {
         if name == wanted {
             head = Some(id.to_owned());
         } else if let Some(name) = name.strip_prefix("refs/heads/") {
+            count += 1;
+            if Some(name) == meant {
+                answer.meant = Some(name.to_owned());
+            }
             branches.push((strsim::jaro_winkler(name, site.branch), name.to_owned()));
             if branches.len() > 1024 {
                 keep_nearest(&mut branches);
             }
         }
     })?;
-    keep_nearest(&mut branches);
-    match head {
-        Some(head) => Ok(Answer { head: Some(commit(site.url, &head)?), branches: Vec::new() }),
-        None => Ok(Answer { head: None, branches: branches.into_iter().map(|(_, name)| name).collect() }),
+    if let Some(head) = head {
+        return Ok(Answer { head: Some(commit(site.url, &head)?), ..Answer::default() });
     }
+    keep_nearest(&mut branches);
+    answer.more_branches = count - branches.len();
+    answer.branches = branches.into_iter().map(|(_, name)| name).collect();
+    let tag = format!("refs/tags/{}", site.branch);
+    list(&git, &["ls-remote", "--", site.remote, &tag], |_, name| answer.is_tag |= name == tag)?;
+    Ok(answer)
+}
+
+/// Returns the name of a branch without the part by which git's commands name it: `origin/main`, `refs/heads/main`.
+fn without_prefix<'a>(branch: &'a str, remote: &str) -> Option<&'a str> {
+    let rest = ["refs/", "remotes/"].iter().fold(branch, |rest, part| rest.strip_prefix(part).unwrap_or(rest));
+    let rest = rest.strip_prefix("heads/").or_else(|| rest.strip_prefix(remote)?.strip_prefix('/')).unwrap_or(rest);
+    Some(rest).filter(|rest| *rest != branch)
 }
 
 fn keep_nearest(branches: &mut Vec<(f64, String)>) {

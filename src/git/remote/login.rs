@@ -11,6 +11,7 @@ use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
 use super::settings::quoted;
+use super::url::default_port;
 use crate::failure::Failure;
 use crate::git::error::io_failure;
 
@@ -58,6 +59,14 @@ impl<'a> Parts<'a> {
         Some(Self { scheme, login, place, path })
     }
 
+    /// The host and its port, unless that is the default.
+    fn server(&self) -> String {
+        let scheme = self.scheme.to_ascii_lowercase();
+        let port = default_port(&scheme).map(|port| format!(":{port}")).unwrap_or_default();
+        let place = self.place.strip_suffix(&port).unwrap_or(self.place);
+        place.strip_suffix(':').unwrap_or(place).to_ascii_lowercase()
+    }
+
     fn is_web(&self) -> bool {
         ["http", "https"].iter().any(|scheme| self.scheme.eq_ignore_ascii_case(scheme))
     }
@@ -67,7 +76,7 @@ impl<'a> Parts<'a> {
 /// which must not get them.
 pub fn with_login_of(from: &str, to: &str) -> Option<String> {
     let (from, to) = (Parts::of(from)?, Parts::of(to)?);
-    let is_same = from.scheme.eq_ignore_ascii_case(to.scheme) && from.place.eq_ignore_ascii_case(to.place);
+    let is_same = (from.scheme.to_ascii_lowercase(), from.server()) == (to.scheme.to_ascii_lowercase(), to.server());
     let login = from.login.filter(|_| to.is_web() && is_same)?;
     Some(format!("{}://{login}@{}{}", to.scheme, to.place, to.path))
 }
@@ -131,6 +140,8 @@ mod tests {
             assert_eq!(with(other), None, "{other}");
         }
         assert_eq!(with_login_of("ssh://u@h/x", "ssh://h/x"), None);
+        let default = with_login_of("https://u:p@H.example:443/a", "https://h.example/a.git");
+        assert_eq!(default.as_deref(), Some("https://u:p@h.example/a.git"));
     }
 
     #[test]

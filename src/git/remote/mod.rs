@@ -23,7 +23,7 @@ mod ssh_remedy;
 mod url;
 
 pub use fetch::{History, Tag, download, download_all, follow_tags, moved_on};
-pub use list::{ask, default_branch};
+pub use list::{Answer, ask, default_branch};
 pub use scratch::{DownloadError, Scratch};
 pub use site::{CheckoutState, Site};
 pub use url::{absolute, local_path, same_place, same_url, ssh_host};

@@ -38,6 +38,18 @@ impl Settings {
         Self(settings)
     }
 
+    /// Reads the URLs that stand for others (`url.BASE.insteadOf`), as far as libgit2 reads conditional includes.
+    pub fn of_urls(config: &git2::Config) -> Self {
+        let mut settings = Vec::new();
+        if let Ok(found) = config.entries(Some(r"^url\..*\.insteadof$")) {
+            let _ = found.for_each(|entry| {
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                settings.push(Setting { file: None, key: text(entry.name_bytes()), value: text(entry.value_bytes()) });
+            });
+        }
+        Self(settings)
+    }
+
     /// Returns the value of a key.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().rev().find(|setting| setting.key == key).map(|setting| setting.value.as_str())

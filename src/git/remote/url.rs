@@ -68,24 +68,109 @@ fn is_scp_like(url: &str) -> bool {
     }
 }
 
-/// Whether two URLs name the same remote, regardless of user, password and a trailing slash.
+/// Whether two URLs reach the same repository by rule: regardless of the password, the case of scheme and host, a default port and
+/// escaped letters (RFC 3986, 6.2.2 and 6.2.3), of which of git's two forms an ssh URL has, and of `/` or `.git` at the end.
+///
+/// In `host:path` the path begins in the user's home, so there the users must not differ. A server where `host:path` and
+/// `ssh://host/path` are two repositories is not told apart, because on common servers they are one.
 pub fn same_url(one: &str, other: &str) -> bool {
-    let plain = |url: &str| {
-        let url = match url.split_once("://") {
-            Some((scheme, rest)) => without_login(scheme, rest),
-            None => url.to_owned(),
-        };
-        let url = url.strip_prefix("file://").unwrap_or(&url);
-        url.trim_end_matches('/').to_owned()
+    let (one, other) = (Spelling::of(one), Spelling::of(other));
+    let same_user = match (&one.user_of_home, &other.user_of_home) {
+        (Some(one), Some(other)) => one == other,
+        _ => true,
     };
-    plain(one) == plain(other)
+    same_user && one.reached == other.reached
 }
 
-/// Whether two URLs are paths to the same directory of this host, after following symlinks and `..`.
+/// A URL without what makes no difference.
+struct Spelling {
+    /// Scheme, host, port and path.
+    reached: (String, String, String, String),
+    /// The user in whose home the path begins.
+    user_of_home: Option<String>,
+}
+
+impl Spelling {
+    fn of(url: &str) -> Self {
+        let (scheme, rest) = url.split_once("://").unwrap_or_default();
+        let scheme = scheme.to_ascii_lowercase();
+        let reached = |scheme: &str, host: &str, port: Option<&str>, path: &str| {
+            let port = port.filter(|port| default_port(scheme) != Some(*port)).unwrap_or_default();
+            (scheme.to_owned(), host.to_ascii_lowercase(), port.to_owned(), path.to_owned())
+        };
+        if let Some(ssh) = ssh_host(url) {
+            let path = if scheme.is_empty() { ssh.path } else { unescaped(&ssh.path) };
+            let below_home = path.strip_prefix("/~/").or((!path.starts_with('/')).then_some(path.as_str()));
+            let user_of_home = below_home.and(ssh.login.rsplit_once('@')).map(|(user, _)| user.to_owned());
+            let path = without_end(below_home.unwrap_or(&path).trim_start_matches('/'));
+            return Self { reached: reached("ssh", &ssh.name, ssh.port.as_deref(), path), user_of_home };
+        }
+        if is_local(url) {
+            let path = url.strip_prefix("file://").unwrap_or(url).trim_end_matches('/');
+            return Self { reached: reached("file", "", None, path), user_of_home: None };
+        }
+        let plain = without_login(&scheme, rest);
+        let rest = plain.split_once("://").map_or("", |(_, rest)| rest);
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, Some(port)),
+            _ => (authority, None),
+        };
+        let path = unescaped(path);
+        Self {
+            reached: reached(&scheme, host, port.filter(|port| !port.is_empty()), without_end(&path)),
+            user_of_home: None,
+        }
+    }
+}
+
+pub(super) fn default_port(scheme: &str) -> Option<&'static str> {
+    Some(match scheme {
+        "http" => "80",
+        "https" => "443",
+        "ssh" => "22",
+        "git" => "9418",
+        _ => return None,
+    })
+}
+
+/// Replaces the codes of letters that need none (`%7E`).
+fn unescaped(path: &str) -> String {
+    let mut parts = path.split('%');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let code = part.get(..2).and_then(|code| u8::from_str_radix(code, 16).ok());
+        match code.filter(|code| code.is_ascii_alphanumeric() || b"-._~".contains(code)) {
+            Some(code) => {
+                text.push(char::from(code));
+                text.push_str(&part[2..]);
+            }
+            None => {
+                text.push('%');
+                text.push_str(part);
+            }
+        }
+    }
+    text
+}
+
+fn without_end(path: &str) -> &str {
+    let path = path.trim_end_matches('/');
+    path.strip_suffix(".git").unwrap_or(path).trim_end_matches('/')
+}
+
+/// Whether two URLs are paths to the same repository of this host, after following symlinks and `..`.
 pub fn same_place(one: &str, other: &str, relative_to: &Path) -> bool {
     let place = |url: &str| {
         let path = url.strip_prefix("file://").or((!url.contains("://") && !is_scp_like(url)).then_some(url))?;
-        fs::canonicalize(relative_to.join(path)).ok()
+        let path = relative_to.join(path);
+        // git opens the first of these that is a repository (`enter_repo` in its path.c).
+        let repository = ["/.git", "", ".git/.git", ".git"].iter().find_map(|end| {
+            let mut at = path.clone().into_os_string();
+            at.push(end);
+            fs::symlink_metadata(Path::new(&at).join("HEAD")).ok().and_then(|_| fs::canonicalize(at).ok())
+        });
+        repository.or_else(|| fs::canonicalize(path).ok())
     };
     place(one).is_some_and(|one| place(other) == Some(one))
 }
@@ -115,6 +200,69 @@ mod tests {
         assert!(same_url("file:///srv/x", "/srv/x"));
         assert!(!same_url("https://h/x", "https://h/y"));
         assert!(!same_url("https://h:8080/x@y", "https://k:8080/x@y"));
+    }
+
+    #[test]
+    fn the_same_repository_can_be_spelled_in_several_ways() {
+        let spellings: [&[&str]; 5] = [
+            &[
+                "https://git.example/o/r.git",
+                "https://git.example/o/r",
+                "https://git.example:443/o/r.git",
+                "https://Git.Example/o/r.git",
+                "HTTPS://git.example/o/r/",
+                "https://u:p@git.example/o/%72.git/",
+                "https://git.example:/o/r",
+            ],
+            &[
+                "git@h:o/r",
+                "ssh://git@h/o/r",
+                "git@h:o/r.git",
+                "ssh://git@H:22/o/r",
+                "h:o/r",
+                "ssh://h/~/o/r",
+                "git+ssh://git@h/o/r/",
+                "git@h:/o/r",
+            ],
+            &["ssh://git@h:2222/o/r", "ssh://h:2222/o/r.git"],
+            &["http://h/o/r", "http://h:80/o/r"],
+            &["git://h/o/r", "git://h:9418/o/r.git"],
+        ];
+        for (number, group) in spellings.iter().enumerate() {
+            for one in *group {
+                for other in *group {
+                    assert!(same_url(one, other), "{one} {other}");
+                }
+                for other in spellings.iter().skip(number + 1).flat_map(|group| group.iter()) {
+                    assert!(!same_url(one, other) && !same_url(other, one), "{one} {other}");
+                }
+            }
+        }
+        for (one, other) in [
+            ("alice@h:r", "bob@h:r"),
+            ("https://h/o/r", "https://h/o/R"),
+            ("https://h/o/r", "https://h/o/r2"),
+            ("https://h/a%2Fb", "https://h/a/b"),
+            ("/srv/app", "/srv/app.git"),
+            ("https://h:8443/r", "https://h/r"),
+        ] {
+            assert!(!same_url(one, other), "{one} {other}");
+        }
+        assert!(same_url("ssh://alice@h/srv/r", "ssh://bob@h/srv/r"), "the path is that of the host");
+    }
+
+    #[test]
+    fn paths_are_those_that_git_opens() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path).to_string_lossy().into_owned();
+        git2::Repository::init_bare(at("bare.git")).unwrap();
+        git2::Repository::init(at("work")).unwrap();
+        git2::Repository::init_bare(at("two.git")).unwrap();
+        git2::Repository::init_bare(at("two")).unwrap();
+        let same = |one: &str, other: &str| same_place(&at(one), &at(other), dir.path());
+        assert!(same("bare", "bare.git") && same("work", "work/.git"));
+        assert!(!same("two", "two.git"), "both exist");
+        assert!(!same("bare", "work"));
     }
 
     #[test]

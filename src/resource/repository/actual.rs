@@ -62,7 +62,7 @@ pub struct Checkout {
     pub remote_url: Option<String>,
     /// The configuration has several URLs for the remote.
     pub several_urls: bool,
-    /// The step's `url` is another path to the same directory.
+    /// The step's `url` is another path to the same repository, or stands for the same URL (`insteadOf`).
     pub same_place: bool,
     /// The remote's answer; `None` if it was not asked, because something else has to be fixed first.
     pub upstream: Option<Upstream>,
@@ -122,6 +122,20 @@ pub struct Upstream {
     /// If it has no such branch: at most eight of its branches, the most similar first.
     #[serde(default)]
     pub branches: Vec<String>,
+    /// How many other branches it has.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub more_branches: usize,
+    /// If it has no such branch: whether it has a tag of that name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_tag: bool,
+    /// If it has no such branch: the branch that is meant by `origin/main` or `refs/heads/main`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meant: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde wants")]
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 /// A commit, described for people.

@@ -181,7 +181,15 @@ fn head_of(desired: &Repository, upstream: &Upstream) -> Result<String, Failure>
     if let Some(head) = &upstream.head {
         return Ok(head.clone());
     }
-    let refusal = Failure::new(format!("the remote {} has no branch {}", upstream.url, desired.branch));
+    let branch = &desired.branch;
+    let refusal = Failure::new(format!("the remote {} has no branch {branch}", upstream.url));
+    if let Some(meant) = &upstream.meant {
+        return Err(refusal.hint(format!("write `branch: {meant}`")));
+    }
+    let refusal = match upstream.is_tag {
+        true => Failure { message: format!("{}: {branch} is a tag", refusal.message), ..refusal },
+        false => refusal,
+    };
     Err(if upstream.branches.is_empty() {
         // git takes a page for the answer of a server that has only files, and finds no branch in it.
         let page =
@@ -189,7 +197,11 @@ fn head_of(desired: &Repository, upstream: &Upstream) -> Result<String, Failure>
         let what = format!("the remote has no branches{page}");
         refusal.hint(format!("{what}: correct the url, or wait until the project is published there"))
     } else {
-        refusal.hint(format!("it has {}", upstream.branches.join(", ")))
+        let names = upstream.branches.join(", ");
+        refusal.hint(match upstream.more_branches {
+            0 => format!("it has {names}"),
+            more => format!("it has {names} and {more} more"),
+        })
     })
 }
 

@@ -23,7 +23,7 @@ use crate::git::head::{operation, read_head};
 use crate::git::index::{SKIP_WORKTREE, unmerged};
 use crate::git::open::open_repository;
 use crate::git::ownership::{check_ownership, check_way_to};
-use crate::git::remote::{self, CheckoutState, Site, configured};
+use crate::git::remote::{self, Answer, CheckoutState, Site, configured};
 use crate::git::tree::Entry;
 use crate::git::work_area::{Leftover, area_of, is_own_lock, leftover};
 use crate::git::{Obstacle, RepoPath, configuration, refs, special_files, tree_check, unreadable};
@@ -150,11 +150,13 @@ fn missing_parents(path: &Path, nearest: &Path) -> Vec<String> {
 
 fn ask(site: &Site<'_>) -> Result<Upstream, Failure> {
     let answer = remote::ask(site)?;
-    Ok(upstream_at(site, answer.head, answer.branches))
+    Ok(upstream_at(site, answer))
 }
 
-fn upstream_at(site: &Site<'_>, head: Option<Oid>, branches: Vec<String>) -> Upstream {
-    Upstream { url: RedactedUrl::of(site.url).to_string(), head: head.map(|head| head.to_string()), branches }
+fn upstream_at(site: &Site<'_>, answer: Answer) -> Upstream {
+    let Answer { head, branches, more_branches, is_tag, meant } = answer;
+    let (url, head) = (RedactedUrl::of(site.url).to_string(), head.map(|head| head.to_string()));
+    Upstream { url, head, branches, more_branches, is_tag, meant }
 }
 
 fn names_in(folder: &Path) -> Result<Vec<String>, Failure> {
@@ -209,7 +211,10 @@ fn read_checkout(
     checkout.several_urls = urls.len() > 1;
     let Some(url) = urls.into_iter().next() else { return Ok(None) };
     checkout.remote_url = Some(RedactedUrl::of(&url).to_string());
-    checkout.same_place = desired.url.as_deref().is_some_and(|wanted| remote::same_place(&url, wanted, top));
+    checkout.same_place = desired.url.as_deref().is_some_and(|wanted| {
+        let (url, wanted) = configured::resolved(repo, &url, wanted);
+        remote::same_url(&url, &wanted) || remote::same_place(&url, &wanted, top)
+    });
     let wrong = desired.url.as_deref().is_some_and(|wanted| !remote::same_url(&url, wanted)) && !checkout.same_place;
     if wrong || checkout.obstacles.iter().any(Obstacle::always) {
         return Ok(None);
@@ -218,7 +223,7 @@ fn read_checkout(
     // If nothing has to be updated, which is usual, the local changes are shown. They are read while the remote answers.
     let on_branch = head.branch.as_deref() == Some(desired.branch.as_str());
     let upstream = || match just_deployed {
-        Some(commit) => Ok(upstream_at(&site, Some(commit), Vec::new())),
+        Some(commit) => Ok(upstream_at(&site, Answer { head: Some(commit), ..Answer::default() })),
         None => ask(&site),
     };
     let (upstream, local) = thread::join(upstream, || on_branch.then(|| local_changes(repo, None)));

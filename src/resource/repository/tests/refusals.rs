@@ -213,6 +213,27 @@ fn remotes_that_are_wrong() {
     let missing = refusal(&desired);
     assert!(missing.message.contains("no branch qaa"), "{missing:?}");
     assert_eq!(missing.hint.as_deref(), Some("it has qa, main"));
+    for (branch, hint) in [
+        ("origin/main", "write `branch: main`"),
+        ("refs/heads/qa", "write `branch: qa`"),
+        ("refs/remotes/origin/qa", "write `branch: qa`"),
+        ("heads/main", "write `branch: main`"),
+    ] {
+        desired.branch = branch.to_owned();
+        assert_eq!(refusal(&desired).hint.as_deref(), Some(hint));
+    }
+    let remote = bench.remote();
+    git(&remote, &["tag", "v1.0", "main"]);
+    desired.branch = "v1.0".to_owned();
+    assert!(refusal(&desired).message.ends_with("has no branch v1.0: v1.0 is a tag"), "{:?}", refusal(&desired));
+    let main = git(&remote, &["rev-parse", "main"]);
+    fs::create_dir(remote.join("refs/heads/feature")).unwrap();
+    for number in 0..299 {
+        fs::write(remote.join(format!("refs/heads/feature/x{number}")), &main).unwrap();
+    }
+    desired.branch = "mian".to_owned();
+    let hint = refusal(&desired).hint.unwrap();
+    assert!(hint.starts_with("it has main, ") && hint.ends_with(" and 293 more"), "{hint}");
     git(&bench.checkout(), &["remote", "rename", "origin", "upstream"]);
     refused(&bench, &["no remote named origin", "remote add origin"]);
     git(&bench.checkout(), &["remote", "add", "origin", "/nowhere/x.git"]);
@@ -398,6 +419,26 @@ fn of_several_urls_the_first_is_fetched_from() {
     git(&top, &command.split(' ').collect::<Vec<_>>());
     assert_eq!(git(&top, &["remote", "get-url", "--all", "origin"]), format!("{mirror}\n"));
     assert_eq!(plan(&desired).unwrap().unwrap().changes.len(), 1);
+}
+
+#[test]
+fn a_url_may_be_spelled_in_another_way_than_the_remote() {
+    let bench = behind();
+    let top = bench.checkout();
+    let remote = bench.remote().display().to_string();
+    let without_end = remote.strip_suffix(".git").unwrap();
+    git(&top, &["config", &format!("url.{}/.insteadOf", bench.dir.path().display()), "ours:"]);
+    let short = format!("ours:{}", bench.remote().file_name().unwrap().to_str().unwrap());
+    let mut desired = bench.desired();
+    for (configured, step) in
+        [(&*remote, without_end), (without_end, &*remote), (&*short, &*remote), (&*remote, &*short)]
+    {
+        git(&top, &["remote", "set-url", "origin", configured]);
+        desired.url = Some(step.to_owned());
+        assert_eq!(plan(&desired).unwrap().unwrap().changes.len(), 1, "{configured} {step}");
+    }
+    desired.url = Some("ours:other.git".to_owned());
+    assert!(refusal(&desired).message.contains("the url of the step is ours:other.git"));
 }
 
 /// Adds a commit to the remote's branch whose tree has only this entry.
