@@ -7,6 +7,7 @@ pub mod layout;
 mod nearest;
 mod redacted_url;
 mod shell;
+mod stack;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 pub use nearest::nearest;
 pub use redacted_url::{RedactedUrl, without_login};
 pub use shell::{aside, file_argument, file_word, shell_word, shell_words};
+pub use stack::with_stack_for;
 
 /// Returns whether a character is invisible but has an effect: control characters, line and paragraph separators, and
 /// Unicode's format characters (category Cf), which can reverse the order of a line (CVE-2021-42574).

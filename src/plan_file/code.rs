@@ -1,6 +1,11 @@
 //! The names in the code of a template: in `{{ }}` and `{% %}`, but not in strings, comments and raw text.
 
+use std::collections::HashSet;
 use std::ops::Range;
+
+use minijinja::Environment;
+
+use crate::text::with_stack_for;
 
 /// A name that an expression looks up. Attributes, filters, tests and the names of arguments are not looked up.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,6 +21,16 @@ pub(super) fn names(template: &str) -> Vec<Name<'_>> {
         names_in(&template[code], &mut names);
     }
     names
+}
+
+/// Calls `parse` on a stack with room for all expressions of a template.
+pub(super) fn with_stack<T>(template: &str, parse: impl FnOnce() -> T) -> T {
+    with_stack_for(blocks(template).into_iter().map(|code| code.len()).sum(), parse)
+}
+
+/// Returns the variables that a template needs from outside. `None` if it cannot be parsed.
+pub(super) fn undeclared(jinja: &Environment<'_>, template: &str) -> Option<HashSet<String>> {
+    with_stack(template, || Some(jinja.template_from_str(template).ok()?.undeclared_variables(false)))
 }
 
 /// Returns where the code between `{{` and `}}`, or `{%` and `%}`, is.

@@ -9,13 +9,13 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value as Jinja;
 
 use super::companion::Folder;
-use super::de;
 use super::diagnostic::{Diagnostic, Source};
 use super::lookup::Lookup;
 use super::node::{Node, Scalar, Style, Value};
 use super::place::Place;
 use super::secret_uses::SecretUses;
 use super::template::{Evaluator, MAX_LENGTH, has_template};
+use super::{code, de};
 use crate::resource::Companion;
 use crate::resource::document::{Document, Piece};
 
@@ -80,7 +80,8 @@ impl Evaluator {
         if let Some(problem) = look.misused_name(&jinja, text) {
             return Err(problem);
         }
-        let rendered = jinja.render_str(text, Jinja::from_dyn_object(Arc::clone(&look)));
+        let context = Jinja::from_dyn_object(Arc::clone(&look));
+        let rendered = code::with_stack(text, || jinja.render_str(text, context));
         let rendered = rendered.map_err(|error| look.explain(&error))?;
         if rendered.len() > MAX_LENGTH {
             return Err(place.mark(Diagnostic::at(span, "the template gives more than 1 MiB of text")));

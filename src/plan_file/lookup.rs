@@ -208,7 +208,7 @@ impl Lookup {
     /// undeclared name under `default`, in `is defined`, and in a branch that is not taken, so a typing error would go unnoticed.
     /// It shows a function as the word "function". `None` if the template cannot be parsed.
     pub(super) fn misused_name(&self, jinja: &Environment<'_>, text: &str) -> Option<Diagnostic> {
-        let mut unknown = jinja.template_from_str(text).ok()?.undeclared_variables(false);
+        let mut unknown = code::undeclared(jinja, text)?;
         // Jinja counts `self` as declared, but it has no value here.
         unknown.insert("self".to_owned());
         unknown.retain(|name| !self.is_declared(name));

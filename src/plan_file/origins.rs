@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use minijinja::Environment;
 
+use crate::plan_file::code;
 use crate::plan_file::node::Node;
 use crate::plan_file::template::environment_names_in;
 
@@ -41,9 +42,7 @@ impl Origins {
                 found.insert(Origin::AnyEnvironment);
             }
             found.extend(names.into_iter().map(Origin::Environment));
-            let jinja = Environment::new();
-            let Ok(template) = jinja.template_from_str(text) else { continue };
-            for name in template.undeclared_variables(false) {
+            for name in code::undeclared(&Environment::new(), text).unwrap_or_default() {
                 if self.given.contains(&name) {
                     found.insert(Origin::Given(name));
                 } else if let Some((name, node)) = self.vars.get_key_value(&name)

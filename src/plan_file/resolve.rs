@@ -15,7 +15,7 @@ use super::node::{Node, Scalar, Style, Value};
 use super::origins::{Origin, Origins, overlap};
 use super::template::{Evaluator, OUTSIDE, has_template};
 use super::url_password::{has_query, url_password};
-use super::{Diagnostic, Diagnostics, Inputs, PlanFile, StepSource, de, sources};
+use super::{Diagnostic, Diagnostics, Inputs, PlanFile, StepSource, code, de, sources};
 use crate::host::warehouse::ConnectionSpec;
 use crate::resource::AnyResource;
 use crate::resource::reference::Shape;
@@ -135,9 +135,7 @@ impl PlanFile {
         let mut next = 0;
         while let Some(Kept { written, password, .. }) = kept.get(next).cloned() {
             next += 1;
-            let jinja = Environment::new();
-            let Ok(template) = jinja.template_from_str(&written) else { continue };
-            for name in template.undeclared_variables(false) {
+            for name in code::undeclared(&Environment::new(), &written).unwrap_or_default() {
                 if let Some(node) = self.vars.get(&name)
                     && names.insert(name)
                 {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use minijinja::{Error, ErrorKind, Value as Jinja};
 
+use super::code;
 use super::diagnostic::{Diagnostic, is_telling};
 use super::lookup::{Lookup, Scope, UrlSecrets, unset};
 use super::node::{Node, Scalar, Style, Value};
@@ -236,10 +237,10 @@ impl Templates {
             return Err(problem);
         }
         let context = Jinja::from_dyn_object(Arc::clone(&look));
-        let value = match single_expression(text) {
+        let value = code::with_stack(text, || match single_expression(text) {
             Some(expression) => jinja.compile_expression(expression).and_then(|compiled| compiled.eval(context)),
             None => jinja.render_str(text, context).map(Jinja::from),
-        };
+        });
         if let Some(variable) = inside.last().filter(|_| look.may_hold_secret()) {
             self.telling.lock().unwrap_or_else(PoisonError::into_inner).insert(variable.clone());
         }

@@ -49,6 +49,21 @@ fn a_line_break_in_a_wrong_value_is_not_taken_for_a_hint() {
 }
 
 #[test]
+fn an_expression_of_any_length_does_not_end_the_program() {
+    // An overflow of the stack ends the process, and with it all tests.
+    let branches = |count| format!("{{% if a is defined %}}a{}{{% endif %}}", "{% elif a is defined %}b".repeat(count));
+    let sum = |count| format!("{{{{ 1{} }}}}", " + 1".repeat(count));
+    for expression in [sum(100_000), "{{ 1 ".to_owned() + &"| abs".repeat(100_000) + " }}", branches(40_000)] {
+        let text = format!(
+            "name: x\nvars: {{ a: 1 }}\nsteps:\n  - {{ id: a, file: {{ path: /srv/a, content: '{expression}' }} }}\n"
+        );
+        let _checked = PlanFile::parse("x.yaml", &text).map(|plan| plan.validate(&Inputs::default()));
+    }
+    let text = format!("name: x\nsteps:\n  - {{ id: a, directory: {{ path: '/srv/{}' }} }}\n", sum(5000));
+    PlanFile::parse("x.yaml", &text).and_then(|plan| plan.validate(&Inputs::default())).unwrap();
+}
+
+#[test]
 fn a_selection_without_steps_names_the_options_that_were_given() {
     let text =
         "name: x\nsteps:\n  - { id: a, directory: { path: /srv/a } }\n  - { id: b, directory: { path: /srv/b } }\n";

@@ -17,7 +17,7 @@ use crate::resource::relation::NamedType;
 use crate::resource::relation::compare::{self, Difference};
 use crate::resource::relation::types::{MAX_DIGITS, canonical, has_too_many_digits, implies_not_null};
 use crate::resource::{KeyError, Segment};
-use crate::text::Position;
+use crate::text::{Position, with_stack_for};
 
 /// A parsed statement.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,6 +83,10 @@ impl Ddl {
     }
 
     fn from_outline(outline: Outline) -> Result<Self, KeyError> {
+        with_stack_for(outline.blanked.len(), || Self::from_statement(outline))
+    }
+
+    fn from_statement(outline: Outline) -> Result<Self, KeyError> {
         let create = parse(&outline.blanked)?;
         if let Some(like) = &create.like {
             return Ok(Self {

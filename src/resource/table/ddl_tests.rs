@@ -255,6 +255,16 @@ fn tables_that_foreign_keys_refer_to_are_found() {
     assert!(found("CREATE TABLE c.ch (a INT REFERENCES par)").is_empty(), "the search path decides");
 }
 
+#[test]
+fn an_expression_of_any_length_does_not_end_the_program() {
+    // An overflow of the stack ends the process, and with it all tests.
+    for sum in ["1 + ".repeat(60_000) + "1", format!("{}1{}", "(".repeat(60_000), ")".repeat(60_000))] {
+        let _read = Ddl::parse(&format!("CREATE TABLE a.b (c INT DEFAULT ({sum}))"), None);
+    }
+    let read = Ddl::parse(&format!("CREATE TABLE a.b (c INT DEFAULT ({}1))", "1 + ".repeat(5000)), None).unwrap();
+    assert!(matches!(read.shape, Shape::Columns(columns) if columns.len() == 1));
+}
+
 proptest::proptest! {
     #[test]
     fn never_panics(ddl in "(CREATE TABLE a.b )?[a-zA-Z(),.;'\"\\[ \né*/-]{0,60}") {
