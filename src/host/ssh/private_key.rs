@@ -69,6 +69,15 @@ impl KeyRead {
         }
     }
 
+    /// Parses a key that is already in use. `ssh-keygen`, which costs a process, decides only about a key that not every OpenSSH loads.
+    pub fn in_use(bytes: &[u8]) -> Self {
+        match Self::of(bytes) {
+            // OpenSSH 10 loads no DSA keys.
+            Self::PrivateKey(facts) if facts.algorithm != "ssh-dss" => Self::PrivateKey(facts),
+            _ => Self::on_this_host(bytes),
+        }
+    }
+
     /// Returns the public properties, if it is a key.
     pub fn key(&self) -> Option<&PublicFacts> {
         match self {

@@ -143,7 +143,7 @@ impl Inner {
     fn log_in(&self) -> Result<Session, Failure> {
         let through = |failure: Failure| Failure { message: format!("tunnel: {}", failure.message), ..failure };
         let (key, name) = self.key()?;
-        if let KeyRead::Other(other) = KeyRead::on_this_host(key.expose()) {
+        if let KeyRead::Other(other) = KeyRead::in_use(key.expose()) {
             return Err(Failure::new(format!("tunnel: {name} {}", other.reason)).hint(other.remedy));
         }
         self.wait_for(GREETING);

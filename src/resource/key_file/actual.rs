@@ -55,13 +55,21 @@ pub struct Content {
 }
 
 impl Content {
-    /// Analyses some content. If it equals `other`, the known result is reused.
-    fn of(cx: &ObserveContext, bytes: &[u8], other: Option<&Self>) -> Self {
+    /// Analyses the value of the source. If it is in place, the known result is reused.
+    fn of_source(cx: &ObserveContext, bytes: &[u8], target: &Target) -> Self {
         let digest = cx.digester().digest(bytes);
-        match other.filter(|other| other.digest == digest) {
-            Some(other) => other.clone(),
-            None => Self { digest, key: KeyRead::on_this_host(bytes) },
+        match target {
+            Target::File(FileSeen { content: FileContent::Read(known), .. }) if known.digest == digest => known.clone(),
+            _ => Self { digest, key: KeyRead::on_this_host(bytes) },
         }
+    }
+
+    /// Analyses a file. If it is what the step wants, nothing replaces it, and `ssh-keygen` is asked only about a doubtful key.
+    fn of_file(cx: &ObserveContext, bytes: &[u8], wanted: Option<&Digest>) -> Self {
+        let digest = cx.digester().digest(bytes);
+        let is_wanted = wanted.is_none_or(|wanted| *wanted == digest);
+        let key = if is_wanted { KeyRead::in_use(bytes) } else { KeyRead::on_this_host(bytes) };
+        Self { digest, key }
     }
 }
 
@@ -105,7 +113,7 @@ pub enum FileContent {
 pub(super) fn observe(desired: &KeyFile, cx: &ObserveContext) -> Result<Actual, Failure> {
     let ownership = Ownership::look_up(desired.owner.as_ref(), desired.group.as_ref())?;
     let key = desired.key(cx);
-    let source = key.as_ref().map(|key| Content::of(cx, key.expose(), None));
+    let wanted = key.as_ref().map(|key| cx.digester().digest(key.expose()));
     let place = Place::find(&desired.path)?;
     let mut in_place = None;
     let (mut target, target_stat) = match place.stat()? {
@@ -114,13 +122,14 @@ pub(super) fn observe(desired: &KeyFile, cx: &ObserveContext) -> Result<Actual, 
             (Target::Missing { missing_parents }, None)
         }
         Some(stat) if stat.kind == FileKind::File => {
-            let (seen, bytes) = file(&place, &place.name, &stat, cx, source.as_ref())?;
+            let (seen, bytes) = file(&place, &place.name, &stat, cx, wanted.as_ref())?;
             in_place = bytes;
             (Target::File(seen), Some(stat))
         }
         Some(stat) => (Target::Other { kind: stat.kind }, Some(stat)),
     };
-    let kept = kept(&place, target_stat, cx, source.as_ref())?;
+    let source = key.as_ref().map(|key| Content::of_source(cx, key.expose(), &target));
+    let kept = kept(&place, target_stat, cx, wanted.as_ref())?;
     if let (Target::File(seen), Some(_)) = (&mut target, kept.as_ref().filter(|kept| kept.is_target)) {
         // The second name is the backup, which will be removed.
         seen.file.links -= 1;
@@ -144,9 +153,9 @@ fn file(
     name: &OsStr,
     stat: &fs::Stat,
     cx: &ObserveContext,
-    source: Option<&Content>,
+    wanted: Option<&Digest>,
 ) -> Result<(FileSeen, Option<Secret>), Failure> {
-    let (content, bytes) = content(place, name, stat, cx, source)?;
+    let (content, bytes) = content(place, name, stat, cx, wanted)?;
     Ok((FileSeen { file: RegularFile::observe(place, name, stat)?, content }, bytes))
 }
 
@@ -155,14 +164,14 @@ fn content(
     name: &OsStr,
     stat: &fs::Stat,
     cx: &ObserveContext,
-    source: Option<&Content>,
+    wanted: Option<&Digest>,
 ) -> Result<(FileContent, Option<Secret>), Failure> {
     if stat.size > MAX_KEY_BYTES {
         return Ok((FileContent::TooLarge { size: stat.size }, None));
     }
     match place.parent()?.read(name, MAX_KEY_BYTES) {
         Ok(Some(seen)) => {
-            let content = FileContent::Read(Content::of(cx, &seen.bytes, source));
+            let content = FileContent::Read(Content::of_file(cx, &seen.bytes, wanted));
             Ok((content, Some(Secret::new(seen.bytes.to_vec()))))
         }
         Ok(None) => Err(Failure::new(format!(
@@ -179,14 +188,14 @@ fn kept(
     place: &Place,
     target: Option<fs::Stat>,
     cx: &ObserveContext,
-    source: Option<&Content>,
+    wanted: Option<&Digest>,
 ) -> Result<Option<Backup>, Failure> {
     if !place.missing_parents.is_empty() {
         return Ok(None);
     }
     let Some(name) = place.parent()?.leftover_backup(&place.name)? else { return Ok(None) };
     let Some(stat) = place.parent()?.stat(OsStr::new(&name))? else { return Ok(None) };
-    let (file, _) = file(place, OsStr::new(&name), &stat, cx, source)?;
+    let (file, _) = file(place, OsStr::new(&name), &stat, cx, wanted)?;
     Ok(Some(Backup { is_target: target.is_some_and(|target| target.is_same_file(&stat)), name, file }))
 }
 
