@@ -58,6 +58,14 @@ fn dependencies_between_modules_point_down() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// The engine runs without a command line: only `cli` knows the crate that parses one.
+#[test]
+fn only_the_command_line_uses_clap() {
+    let modules = sources();
+    let users: Vec<&str> = modules.paths().filter(|path| modules.text(path).contains("clap")).map(room_of).collect();
+    assert!(!users.is_empty() && users.iter().all(|room| ["", "cli", "arrows"].contains(room)), "{users:?}");
+}
+
 /// There is no cycle in the table.
 #[test]
 fn the_rooms_have_no_cycle() {

@@ -17,7 +17,7 @@ pub async fn run(arguments: AdoptArguments) -> Result<Exit, Error> {
     let series = values(series, &mut paths);
     if paths.is_empty() && variables.is_empty() && tables.is_empty() && series.is_empty() {
         let hint = "provision adopt PATH…, or --variable FILE:NAME, --table T, --series 'S_{period}'";
-        return Err(Failure::new("nothing to adopt is named").hint(hint).into());
+        return Err(Failure::new("nothing to adopt was given").hint(hint).into());
     }
     let request =
         Request { paths, variables, tables, series, url_env, password_env, environment: inputs::environment() };

@@ -339,7 +339,7 @@ pub struct AdoptArguments {
     /// A table, by its qualified name
     #[arg(long = "table", value_name = "T", num_args = 1.., value_parser = adopt_words::table)]
     pub tables: Vec<Word<TableName>>,
-    /// Tables of one name, one for each period, and the table that they are like where it has to be said
+    /// A series of tables, one for each period; add =PARENT if the parent table cannot be found
     #[arg(long, value_name = "S_{period}[=PARENT]", num_args = 1.., value_parser = adopt_words::series)]
     pub series: Vec<Word<Series>>,
     /// The environment variable that holds the URL of the warehouse

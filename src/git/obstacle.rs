@@ -227,9 +227,9 @@ impl Obstacle {
                 let hint = if problem.starts_with("it is a") {
                     format!("git expects a file there; move it aside: `{}`", aside(path_of_name(path)))
                 } else if problem.contains(", line ") {
-                    "correct that line; git itself does not work before".to_owned()
+                    "correct that line; git does not work until then".to_owned()
                 } else {
-                    format!("let {user} read it, or take it out of the file that includes it")
+                    format!("let {user} read it, or remove the include of it")
                 };
                 Failure::new(format!("cannot read git's configuration {path}: {problem}")).hint(hint)
             }
@@ -316,7 +316,7 @@ impl Obstacle {
                 Failure::new(format!("{path} sends files through the filter `{name}`, and filters are not run"))
             }
             Self::Encoding { path } => Failure::new(format!(
-                "{path} sets working-tree-encoding, which is not supported: files would get other bytes than git gives"
+                "{path} sets working-tree-encoding, which is not supported: files would be checked out in another encoding than with git"
             )),
             Self::CheckedOutElsewhere { path, gone } => {
                 let refusal = Failure::new(format!("the branch is checked out in another worktree: {path}"));

@@ -291,9 +291,9 @@ impl PlanFile {
         let holds_plan_file = |step: &Step| matches!(&self.folder, Folder::At(folder) if brings(step, folder, host));
         let by = steps.iter().find(|other| brings(other, &file.path, host) && !holds_plan_file(other))?;
         let (shown, target) = (file.shown(), by.resource.target());
-        let message = format!("step `{}` has the template {shown}, which step `{}` brings", step.id, by.id);
+        let message = format!("step `{}` uses the template {shown}, which step `{}` makes", step.id, by.id);
         Some(Diagnostic::at(self.place(&step.id), message).related(self.place(&by.id), "the other step").help(format!(
-            "templates are read before any step is run, so this would be what was there before: keep it outside of {target}"
+            "templates are read before any step runs, so the old file would be used: keep it outside of {target}"
         )))
     }
 

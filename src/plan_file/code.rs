@@ -265,7 +265,7 @@ mod tests {
         for template in ["u{{ dir.name }}", "u{{ dir.name ~ 'x' }}", "u{{ dir.name | upper }}", "u{{ {'a': 1}['b'] }}"]
         {
             for found in problems(template) {
-                assert_eq!(found, ["the template uses a part of a value that does not exist"], "{template}");
+                assert_eq!(found, ["the template uses an attribute that does not exist"], "{template}");
             }
         }
     }

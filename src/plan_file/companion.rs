@@ -38,7 +38,7 @@ impl Folder {
             Self::Unread => return Ok(None),
             Self::Nowhere { is_request } => {
                 let failure = Failure::new(format!(
-                    "the template `{name}` is to be beside the plan file, which came from standard input without a name"
+                    "the template `{name}` cannot be found: the plan file came from standard input, so it has no folder"
                 ));
                 return Err(failure.hint(if *is_request {
                     r#"add its text to the request's `files`, or name the plan file by a path in the template's folder: "as": "/etc/provision/NAME.yaml""#
@@ -97,7 +97,7 @@ fn given(folder: &Path, files: &BTreeMap<String, String>, name: &str) -> Result<
     };
     let wanted = components(name);
     let Some((_, text)) = files.iter().find(|(known, _)| components(known) == wanted) else {
-        let failure = Failure::new(format!("the request brings no file `{}`", escape_path(Path::new(name))));
+        let failure = Failure::new(format!("the request has no file `{}`", escape_path(Path::new(name))));
         return Err(failure.hint(match nearest(name, files.keys().map(String::as_str)) {
             Some(close) => format!("did you mean `{}`?", escape_path(Path::new(close))),
             None => "add its text to the request's `files`, by this name".to_owned(),

@@ -63,7 +63,7 @@ fn explain(error: &yaml::Error) -> Diagnostic {
         }
         ErrorKind::TooDeep { max } => at(format!("nested more than {max} levels deep")),
         ErrorKind::TooLarge { max } => at(format!("more than {max} values, aliases expanded")),
-        ErrorKind::AliasInsideAnchor => at("this alias stands inside of its own anchor".to_owned()),
+        ErrorKind::AliasInsideAnchor => at("this alias refers to a value that contains it".to_owned()),
     }
 }
 
@@ -114,7 +114,7 @@ fn flaws(tree: &Tree) -> Vec<Diagnostic> {
         let is_read = |tag: &str| matches!(tag.strip_prefix(CORE), Some("str" | "map" | "seq"));
         if node.tag.as_deref().is_some_and(|tag| !is_read(tag)) {
             let problem = Diagnostic::at(node.span.clone(), "YAML tags (`!…`) are not read");
-            flaws.push(problem.help("take the tag away"));
+            flaws.push(problem.help("remove the tag"));
         }
         if let Content::Mapping(entries) = &node.content {
             keys.extend(entries.iter().map(|(key, _)| *key));
@@ -136,7 +136,7 @@ fn flaws(tree: &Tree) -> Vec<Diagnostic> {
         let name = tree.text(duplicate.second).unwrap_or_default();
         if name != "<<" {
             let span = |key: NodeId| tree.node(key).span.clone();
-            let problem = Diagnostic::at(span(duplicate.second), format!("key `{name}` is there twice"));
+            let problem = Diagnostic::at(span(duplicate.second), format!("key `{name}` is given twice"));
             flaws.push(problem.related(span(duplicate.first), "the first one").help("keep one of them"));
         }
     }

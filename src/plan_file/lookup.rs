@@ -121,7 +121,7 @@ impl Lookup {
             if let Some(stand_in) = self.scope.stand_in() {
                 return out.write_str(stand_in).map_err(Error::from);
             }
-            let problem = Diagnostic::of_file("the template gives none in the middle of a text")
+            let problem = Diagnostic::of_file("a variable without a value is used inside a text")
                 .help("give the variable a value (--var NAME=VALUE), or write a default: {{ name or '…' }}");
             self.note(problem, None);
             return Err(Error::new(ErrorKind::InvalidOperation, "none in the middle of a text"));
@@ -174,7 +174,7 @@ impl Lookup {
         let is_written = quotes.iter().any(|quote| self.place.file_text().contains(&format!("{quote}{name}{quote}")));
         match default {
             [] if !is_written => {
-                let message = "no environment variable has the name that the template gives to env_var";
+                let message = "env_var is called with a name that no environment variable has";
                 let help = "write the name itself, in quotes: env_var('NAME')";
                 self.note(Diagnostic::of_file(message).help(help), None);
                 Err(Error::new(ErrorKind::UndefinedError, "an environment variable is not set"))
@@ -253,7 +253,7 @@ impl Lookup {
         match (error.kind(), unknown) {
             (ErrorKind::UndefinedError, Some(name)) => return self.unknown_variable(&name, part),
             (ErrorKind::UndefinedError, None) if error.detail().is_none() => {
-                return Diagnostic::at(part.clone(), "the template uses a part of a value that does not exist")
+                return Diagnostic::at(part.clone(), "the template uses an attribute that does not exist")
                     .help("variables are texts, numbers, true or false, and have no parts: {{ name }}");
             }
             (ErrorKind::UnknownFunction, _) if self.secrets.is_none() && self.asks_for_secret(error) => {

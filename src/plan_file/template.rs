@@ -269,8 +269,11 @@ impl Scope for Templates {
             members.rotate_left(first);
             members.push(members[0].clone());
             let span = self.vars.get(&members[0]).map_or_else(|| node.span.clone(), |node| node.span.clone());
-            return Err(Diagnostic::at(span, format!("variables need each other: {}", members.join(" -> ")))
-                .help("give one of them a value of its own"));
+            return Err(Diagnostic::at(
+                span,
+                format!("variables refer to each other in a circle: {}", members.join(" -> ")),
+            )
+            .help("give one of them a value of its own"));
         }
         if inside.len() >= MAX_DEPTH {
             self.note_entangled(inside);
@@ -318,7 +321,7 @@ impl Scope for Templates {
 }
 
 fn too_deep() -> String {
-    format!("variables need each other {MAX_DEPTH} deep")
+    format!("variables refer to each other more than {MAX_DEPTH} levels deep")
 }
 
 fn is_too_deep(problem: &Diagnostic) -> bool {

@@ -1,4 +1,4 @@
-//! What an update of a checkout brings, as lines of text.
+//! What an update of a checkout, or a clone, brings, as lines of text.
 
 use jiff::Timestamp;
 
@@ -12,6 +12,11 @@ const MAX_AGE: i64 = 60 * 86_400;
 pub fn lines(deployment: &Deployment, most: usize, now: Timestamp) -> Vec<String> {
     let Deployment { commits, commit_count, files } = deployment;
     let mut lines: Vec<String> = commits.iter().take(most).map(|commit| commit_line(commit, now)).collect();
+    let Some(commit_count) = commit_count else {
+        // Everything in a clone is new.
+        lines.push(plural(files.len(), "file"));
+        return lines;
+    };
     if let more @ 1.. = commit_count.saturating_sub(lines.len()) {
         lines.push(format!("and {}", plural(more, "more commit")));
     }
@@ -83,7 +88,7 @@ mod tests {
         let times = [5, 120, 7200, 86_400, 200_000, 90 * 86_400].map(|ago| commit(now.as_second() - ago));
         let mut files = vec![file("modified", Some((1, 2))), file("added", Some((3, 0))), file("deleted", None)];
         files.extend([Some((0, 0)), Some((1, 2)), None].map(with_mode));
-        let deployment = Deployment { commits: times.into(), commit_count: 8, files };
+        let deployment = Deployment { commits: times.into(), commit_count: Some(8), files };
         let shown = lines(&deployment, 6, now);
         let expected = [
             "27c74289 Raise it (up, just now)",
@@ -101,6 +106,9 @@ mod tests {
             "dags/a.py (modified, mode 0755, was 0644)",
         ];
         assert_eq!(shown, expected);
+        let clone =
+            Deployment { commit_count: None, commits: vec![deployment.commits[0].clone()], ..deployment.clone() };
+        assert_eq!(lines(&clone, 1, now), [expected[0], "6 files"]);
         assert_eq!(lines(&deployment, 1, now), [expected[0], "and 7 more commits", expected[7], "and 5 more files"]);
     }
 }

@@ -1,15 +1,16 @@
-//! What an update of a checkout brings: commits and files, as a change's `after` has them.
+//! What an update of a checkout, or a clone, brings: commits and files, as a change's `after` has them.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The commits and files of an update.
+/// The commits and files of an update or a clone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deployment {
-    /// The newest first, up to a limit.
+    /// The newest first, up to a limit. A clone has only the newest.
     pub commits: Vec<DeployedCommit>,
-    /// How many commits there are.
-    pub commit_count: usize,
+    /// How many commits there are. `None` for a clone, which brings all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit_count: Option<usize>,
     /// In order of path.
     pub files: Vec<DeployedFile>,
 }

@@ -230,7 +230,7 @@ macro_rules! kinds {
                     $((AnyResource::$variant(resource), AnyActual::$variant(actual)) => {
                         match <super::$module::$variant as Resource>::ADOPTION {
                             Adoption::Host { step, .. } => step(resource, actual),
-                            Adoption::None | Adoption::Warehouse(_) => Err(Failure::new("its kind adopts nothing")),
+                            Adoption::None | Adoption::Warehouse(_) => Err(Failure::new("steps of its kind cannot be adopted")),
                         }
                     })*
                     _ => Err(Failure::new("the observed state is of another kind than the step")),

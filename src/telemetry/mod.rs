@@ -241,7 +241,7 @@ fn create(path: &Path, content: Content) -> Result<File, Failure> {
     }
     if stat.mode() & 0o077 != 0 {
         return Err(cannot("it already exists, and others can read it".to_owned())
-            .hint(format!("take these rights away: `chmod 600 {}`", file_word(path))));
+            .hint(format!("remove these permissions: `chmod 600 {}`", file_word(path))));
     }
     if content == Content::Timeline {
         file.set_len(0).map_err(|error| cannot(io_error_text(&error)))?;

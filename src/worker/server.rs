@@ -154,7 +154,7 @@ async fn requests(
             }
             request => {
                 let session =
-                    session.clone().ok_or_else(|| std::io::Error::other("a request arrived before the greeting"))?;
+                    session.clone().ok_or_else(|| std::io::Error::other("a request arrived before the handshake"))?;
                 let request = Arc::new(request);
                 let is_change = matches!(*request, Request::Execute { .. } | Request::Rescue { .. });
                 has_changed.fetch_or(is_change, Ordering::SeqCst);

@@ -250,7 +250,7 @@ fn paths_of_every_spelling_are_adopted_once() {
     assert!(bad.contains("not UTF-8") && bad.contains("bad\\xff") && bad.contains("hint: rename it"), "{bad}");
     // All that is wrong is told at once.
     refused(&sandbox, "ubuntu", &["missing", "fifo", "app"], &["missing: it does not exist", "fifo: it is a FIFO"]);
-    refused(&sandbox, "ubuntu", &[], &["nothing to adopt is named"]);
+    refused(&sandbox, "ubuntu", &[], &["nothing to adopt was given"]);
     // A number that no account has is given as it is.
     sandbox.bash("root", "chown 54321:54322 '/home/ubuntu/with space'");
     let text = adopted(&sandbox, "root", &["/home/ubuntu/with space"]);
@@ -279,7 +279,7 @@ fn of_files_only_private_keys_are_adopted() {
     );
     for path in ["crlf.ini", "bom.ini", "binary", "utf-16.ini", "page", "empty", "text"] {
         let said = [
-            "of files only private keys are adopted",
+            "of files, adopt supports only private keys",
             "hint: write a step of the kind `file` for it: `provision init file`",
         ];
         refused(&sandbox, "ubuntu", &[path], &said);

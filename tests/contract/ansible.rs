@@ -309,7 +309,7 @@ steps:
     assert!(!run.output.contains(&word) && !run.results.contains(&word));
     let none = task.replace(", vars", ", files: [other/*], vars");
     let refused = fleet.playbook(&play("", &format!("    - {none}")), &[]).exits(2);
-    assert!(refused.output.contains("the request brings no file"), "{refused}");
+    assert!(refused.output.contains("the request has no file"), "{refused}");
 }
 
 #[test]

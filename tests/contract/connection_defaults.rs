@@ -75,7 +75,7 @@ fn a_saved_plan_is_refused_after_its_service_has_changed() {
     let text = sandbox.read(SERVICES);
     sandbox.write(SERVICES, "ubuntu", text.replace("dbname=warehouse", "dbname=postgres"));
     let outcome = sandbox.provision("ubuntu", ["apply", "/home/ubuntu/saved", "--yes"]).run().exits(1);
-    assert!(outcome.stderr.contains("the saved plan does not hold here: step `t`"), "{outcome}");
+    assert!(outcome.stderr.contains("the saved plan is not valid here: step `t`"), "{outcome}");
     sandbox.write(SERVICES, "ubuntu", text);
     // A variable that is set later must not lead the run elsewhere either.
     sandbox.set_env("PGDATABASE", "postgres");

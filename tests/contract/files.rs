@@ -364,7 +364,7 @@ steps:
     );
     sandbox.write("/etc/provision/app.conf.j2", "root", "old\n");
     let refused = run(&sandbox, &["validate", PLAN]).exits(1);
-    let message = "step `conf` has the template /etc/provision/app.conf.j2, which step `template` brings";
+    let message = "step `conf` uses the template /etc/provision/app.conf.j2, which step `template` makes";
     assert!(refused.stderr.contains(message), "{refused}");
 }
 

@@ -35,7 +35,7 @@ fn without_the_plan(shown: &str) -> String {
     format!("{command}\n…\n{}", &rest[rest.find("\nPlan: ").unwrap() + 1..])
 }
 
-/// A server some weeks after its setup: new commits, local work in their way, a new key and a new password.
+/// A server a few weeks after its setup: new commits, local work in their way, a new key and a new password.
 fn server() -> Sandbox {
     let mut sandbox = Sandbox::order_tracking();
     let plan = sandbox.read(PLAN);
@@ -88,7 +88,7 @@ fn screens() -> Vec<Screen> {
     let screens = vec![
         Screen {
             name: "server",
-            title: "A server some weeks after its setup",
+            title: "A server a few weeks after its setup",
             text: typed(&server, &["provision plan"]),
         },
         Screen {

@@ -156,7 +156,7 @@ fn unchecked_is_not_a_failure_for_saved_plans_and_dependent_steps() {
     sandbox.bash("root", "rmdir /srv/logs");
     sandbox.provision("root", ["plan", "s.yaml", "--out", "again"]).run().exits(0);
     let outcome = sandbox.provision("root", ["apply", "again", "--yes"]).env("PW", "now").run().exits(1);
-    assert!(outcome.all().contains("yields another value"), "{outcome}");
+    assert!(outcome.all().contains("its secret has changed since the plan was saved"), "{outcome}");
 }
 
 /// Plans, and returns the event of the only step.

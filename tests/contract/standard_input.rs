@@ -129,7 +129,7 @@ steps:
     sandbox.write("/etc/piped/templates/80.conf.j2", "root", text);
     for (files, expected) in [
         (json!({ "templates/8.conf.j2": text }), "did you mean `templates/8.conf.j2`?"),
-        (json!({}), "the request brings no file `./templates/80.conf.j2`"),
+        (json!({}), "the request has no file `./templates/80.conf.j2`"),
         (json!({ "templates/80.conf.j2": "{{ prot }}" }), "prot"),
         (json!({ "templates/80.conf.j2": "x".repeat((1 << 20) + 1) }), "1 MiB"),
     ] {

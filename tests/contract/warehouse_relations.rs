@@ -85,7 +85,7 @@ steps:
     ] {
         let run = sandbox.provision("root", ["apply", "/root/saved", "--yes"]).env("U", &url).env(name, &other);
         let outcome = run.run().exits(1);
-        assert!(outcome.stderr.contains("step `t` comes out otherwise"), "{name}={other}\n{outcome}");
+        assert!(outcome.stderr.contains("step `t` evaluates differently now"), "{name}={other}\n{outcome}");
     }
     assert_eq!(sandbox.sql("SELECT count(*) FROM pg_class WHERE relname = 't'"), "0\n");
     sandbox.provision("root", ["apply", "/root/saved", "--yes"]).env("U", &url).run().exits(0);
@@ -172,7 +172,7 @@ fn a_tunnels_key_can_come_from_a_source_and_its_host_key_from_the_plan_file() {
     assert_eq!(planned.step("step_planned", "tab")["outcome"], "changes", "{planned}");
     for (source, host_key, key, expected) in [
         ("{ env: K }", &wrong, key.as_str(), "host key"),
-        ("{ env: K }", &right, "", "the source of the key gives nothing"),
+        ("{ env: K }", &right, "", "the source of the key is empty"),
         ("{ env: K }", &right, "no key", "the key"),
         ("{ file: /root/none }", &right, "", "/root/none"),
         ("/root/none", &right, "", "cannot read the key /root/none"),

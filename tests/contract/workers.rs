@@ -170,7 +170,7 @@ fn workers_reject_launchers_of_another_version() {
     worker.say(&Request::Observe { ticket: 1, step: "one".to_owned(), span: None });
     let (code, output) = worker.end();
     assert_eq!(code, Some(1));
-    assert!(output.contains("a request arrived before the greeting"), "{output}");
+    assert!(output.contains("a request arrived before the handshake"), "{output}");
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl Target {
     }
 
     fn exists(&self) -> Failure {
-        let failure = Failure::new(format!("cannot save the plan to {}: it exists already", self.shown()));
+        let failure = Failure::new(format!("cannot save the plan to {}: it already exists", self.shown()));
         // What is there may be the plan file itself.
         failure.hint(match load(&self.shown) {
             Ok(_) => format!(
@@ -81,14 +81,14 @@ impl Target {
 /// It is not as `plan --out` left it, or others could have had their hands on it.
 #[expect(clippy::disallowed_methods, reason = "the user names the file")]
 pub fn load(path: &Path) -> Result<Saved, Failure> {
-    let cannot = |why: &str| Failure::new(format!("cannot take the saved plan {}: {why}", path.display()));
+    let cannot = |why: &str| Failure::new(format!("cannot read the saved plan {}: {why}", path.display()));
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
     let flags = i32::try_from(flags.bits()).unwrap_or(0);
     let is_link = std::fs::symlink_metadata(path).is_ok_and(|stat| stat.is_symlink());
     let mut file = match std::fs::File::options().read(true).custom_flags(flags).open(path) {
         Err(_) if is_link => return Err(cannot("it is a symlink").hint("give the file's own path")),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let hint = format!("a plan is saved with: `provision plan --out {}`", file_word(path));
+            let hint = format!("to save a plan, run `provision plan --out {}`", file_word(path));
             return Err(cannot(&reason(&error)).hint(hint));
         }
         file => file.map_err(|error| cannot(&reason(&error)))?,
@@ -102,16 +102,15 @@ pub fn load(path: &Path) -> Result<Saved, Failure> {
     }
     if !Saved::is_one(&bytes) {
         let file = file_word(path);
-        return Err(
-            cannot("it is not a saved plan").hint(format!("a plan file is planned with: `provision plan {file}`"))
-        );
+        return Err(cannot("it is not a saved plan")
+            .hint(format!("this is a plan file; to plan it, run `provision plan {file}`")));
     }
     if stat.uid() != acting_ids().0 {
         return Err(cannot("it belongs to another user").hint("apply it as the user who made it"));
     }
     if stat.mode() & 0o077 != 0 {
         return Err(cannot(&format!("its mode is {:04o}: others can read it or write to it", stat.mode() & 0o7777))
-            .hint("make a new plan, and leave its file as it is: it is for its owner alone"));
+            .hint("make a new plan, and do not change the mode of its file (0600)"));
     }
     Saved::parse(&bytes, path)
 }

@@ -193,8 +193,10 @@ impl Saved {
         if magic != MAGIC {
             let format = magic.strip_prefix("provision saved plan ").filter(|format| format.parse::<u32>().is_ok());
             return Err(format.map_or_else(broken, |format| {
-                Failure::new(format!("the saved plan is of format {format}, and this version of provision reads 1"))
-                    .hint(again())
+                Failure::new(format!(
+                    "the saved plan has format {format}; this version of provision supports only format 1"
+                ))
+                .hint(again())
             }));
         }
         let (body, seal) = rest.split_once('\n').ok_or_else(broken)?;
@@ -213,7 +215,7 @@ impl Saved {
     /// Where a change cannot be written as JSON: a path that is not UTF-8.
     pub fn bytes(&self) -> Result<Vec<u8>, Failure> {
         let body = serde_json::to_string(&self.body)
-            .map_err(|error| Failure::new(format!("the plan cannot be written down: {error}")))?;
+            .map_err(|error| Failure::new(format!("cannot write the plan as JSON: {error}")))?;
         Ok(format!("{MAGIC}\n{body}\n{}", sealed(&self.digester, &body)).into_bytes())
     }
 
@@ -277,9 +279,8 @@ impl Saved {
             let files = (then.companions.get(id), now.companions.get(id));
             let changed = changed_files(files.0, files.1);
             if files.0 == files.1 && then.steps.get(id) != now.steps.get(id) {
-                differs.push(format!(
-                    "step `{id}` comes out otherwise: its variables or the environment are not the same"
-                ));
+                differs
+                    .push(format!("step `{id}` evaluates differently now: a variable or the environment has changed"));
             }
             differs.extend(
                 changed.into_iter().map(|file| format!("{file}, a template of step `{id}`, has changed since")),
@@ -310,7 +311,7 @@ impl Saved {
             return Err(self.used(&state::read(&dir, self.id(), MAX_USED)?.unwrap_or_default()));
         };
         file.write_all(by.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| {
-            Failure::new(format!("cannot note that the saved plan is used: {}", io_error_text(&error)))
+            Failure::new(format!("cannot record that the saved plan was used: {}", io_error_text(&error)))
                 .hint(storage_hint(&error, format!("check the file system of {}", escape_path(dir.path()))))
         })?;
         state::sync(&dir)
@@ -328,8 +329,7 @@ impl Saved {
             (Planned::Blocked, _) if saved.changes.is_empty() => saved.not_planned("was blocked", self.replan_hint()),
             (_, Verdict::Failed(failure)) => Verdict::Failed(failure),
             _ if then.get(step) != now.secrets.get(step) => Verdict::Blocked(
-                Failure::new("the source of its secret yields another value than when the plan was made")
-                    .hint(self.replan_hint()),
+                Failure::new("its secret has changed since the plan was saved").hint(self.replan_hint()),
             ),
             (_, Verdict::Decided(mut diff)) if !saved.provisional => {
                 match keep_planned(&mut diff, &saved.changes, self.observed()) {
@@ -337,7 +337,7 @@ impl Saved {
                     Err(other) => {
                         let now = other.describe();
                         let failure = Failure::new(format!(
-                            "the host has moved on since the plan was made: {} now takes this to converge: {}",
+                            "{} changed after the plan was saved; it now needs: {}",
                             now.target, now.summary
                         ));
                         Verdict::Blocked(failure.hint(self.replan_hint()))

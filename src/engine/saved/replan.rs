@@ -37,8 +37,9 @@ impl Saved {
     pub(super) fn used(&self, by: &[u8]) -> Failure {
         let by = String::from_utf8_lossy(by);
         let by = by.trim();
-        let run = if by.is_empty() { String::new() } else { format!(", by the run {by}") };
-        Failure::new(format!("the saved plan was applied already{run}: it is used once")).hint(self.replan_hint())
+        let run = if by.is_empty() { String::new() } else { format!(" by run {by}") };
+        Failure::new(format!("the saved plan was already applied{run}; a saved plan can be applied only once"))
+            .hint(self.replan_hint())
     }
 
     /// Fails if anything `differs` from when the plan was made.
@@ -46,6 +47,6 @@ impl Saved {
         if differs.is_empty() {
             return Ok(());
         }
-        Err(Failure::new(format!("the saved plan does not hold here: {}", differs.join("; "))).hint(self.replan_hint()))
+        Err(Failure::new(format!("the saved plan is not valid here: {}", differs.join("; "))).hint(self.replan_hint()))
     }
 }

@@ -17,12 +17,12 @@ pub fn misspelt(url: &str, host: &SshHost) -> Option<String> {
             true => "correct the url".to_owned(),
             false => format!("write ssh://{}{name}/{first}{path}", host.user()),
         };
-        return Some(format!("git takes what follows the colon for a port: {right}"));
+        return Some(format!("git reads the text after the colon as a port: {right}"));
     }
     let (port, path) = host.path.split_once(':').filter(|(port, path)| is_port(port) && !path.contains('@'))?;
     // A path without a slash begins at the home.
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/~/{path}") };
-    Some(format!("git takes the port for a part of the path: write {}", host.with_port(port, &path)))
+    Some(format!("git reads the port as part of the path: write {}", host.with_port(port, &path)))
 }
 
 /// Returns the port and the URL that `HOST:PORT/PATH` may mean. To git it is a path that begins with a number. With an `@` later on,

@@ -114,13 +114,13 @@ fn of_git(text: &str, remote: Remote<'_>) -> Option<String> {
     } else if has("fsck error") {
         "git checks what it receives (fetch.fsckObjects), and an object of the remote fails the check: repair it at the remote, or accept this kind of error with `fetch.fsck.NAME = warn` in git's configuration, with the name in the message"
     } else if has("returned error: 401") {
-        "the server wants a login, or another one: check the credential helper of the step's user, and http.extraHeader in git's configuration"
+        "the server requires a login, or rejected this one: check the credential helper of the step's user, and http.extraHeader in git's configuration"
     } else if has("returned error: 403") {
         "the server forbids it: check the url, and whether the login of the step's user may read the repository, or whether it needs one"
     } else if has("returned error: 429") {
-        "the server gets too many requests: wait some minutes, and run again"
+        "the server limits the number of requests: wait a few minutes, then run again"
     } else if has("returned error: 5") {
-        "the server has an error of its own: try again later, or ask its owner"
+        "the server reported an internal error: try again later, or ask its owner"
     } else if has("returned error: 404") {
         GONE
     } else if has("not allowed") && has("transport") {
@@ -128,15 +128,15 @@ fn of_git(text: &str, remote: Remote<'_>) -> Option<String> {
     } else if has("unable to find remote helper") {
         "install what git needs for this url, or use a path, file://, https:// or ssh://"
     } else if any(&["from proxy after connect", "connect tunnel failed", "resolve proxy"]) {
-        "the proxy refuses the connection, wants a login, or has no such name: check http.proxy in git's configuration, and the variables http_proxy, https_proxy and no_proxy"
+        "the proxy refuses the connection, requires a login, or has no such name: check http.proxy in git's configuration, and the variables http_proxy, https_proxy and no_proxy"
     } else if any(&["could not resolve", "unable to look up", "name or service not known"]) {
         "the host's name cannot be resolved: check the url, the network and the proxy"
     } else if any(&["timed out", "refused", "no route", "unreachable", "failed to connect", "couldn't connect"]) {
         "the host does not answer: check the url, the network, the proxy and the firewall"
     } else if has("redirects followed") {
-        "the server redirects without an end: check the url, and whether it needs a login"
+        "the server redirects endlessly: check the url, and whether it needs a login"
     } else if has("protocol \"") && any(&["disabled", "not supported"]) || has("update url base from redirection") {
-        "the server redirects git to something else than a repository, such as a page for the login: check the url"
+        "the server redirects git to something that is not a repository, such as a login page: check the url"
     } else if !is_ssh && any(&NO_TLS) {
         "the server does not speak TLS there: check whether the url begins with http://, and its port"
     } else if !is_ssh && any(&CUT_OFF) {

@@ -30,14 +30,18 @@ fn what_helps_by_what_git_says() {
         (WEB, "fatal: transport 'file' not allowed", "`git config --global protocol.file.allow always`"),
         (WEB, "fatal: transport 'ext' not allowed", "use a path"),
         (WEB, "error: object 1f: zeroPaddedFilemode: x\nfatal: fsck error in packed object", "fetch.fsckObjects"),
-        (WEB, "The requested URL returned error: 401", "wants a login"),
+        (WEB, "The requested URL returned error: 401", "requires a login"),
         (WEB, "The requested URL returned error: 403", "forbids it"),
         (WEB, "error: RPC failed; HTTP 403 curl 22 The requested URL returned error: 403", "forbids it"),
-        (WEB, "The requested URL returned error: 429", "too many requests"),
+        (WEB, "The requested URL returned error: 429", "limits the number of requests"),
         (WEB, "The requested URL returned error: 502", "try again later"),
-        (WEB, "Maximum (20) redirects followed", "redirects without an end"),
-        (WEB, "Protocol \"file\" not supported or disabled in libcurl", "redirects git to something else"),
-        (WEB, "Protocol \"file\" disabled", "redirects git to something else"),
+        (WEB, "Maximum (20) redirects followed", "redirects endlessly"),
+        (
+            WEB,
+            "Protocol \"file\" not supported or disabled in libcurl",
+            "redirects git to something that is not a repository",
+        ),
+        (WEB, "Protocol \"file\" disabled", "redirects git to something that is not a repository"),
         (WEB, "unable to update url base from redirection:\n asked for: x\n redirect: y", "redirects git to something"),
         (WEB, "Received HTTP code 407 from proxy after CONNECT", "the proxy refuses"),
         (WEB, "CONNECT tunnel failed, response 403", "the proxy refuses"),
@@ -160,13 +164,13 @@ fn files_that_ssh_refuses_are_closed_only_if_they_are_open() {
 fn a_url_with_a_port_in_the_wrong_place_is_written_right() {
     let refused = "ssh: connect to host h port 22: Connection refused";
     for (url, right) in [
-        ("git@h:2200:/srv/x.git", "a part of the path: write ssh://git@h:2200/srv/x.git"),
+        ("git@h:2200:/srv/x.git", "part of the path: write ssh://git@h:2200/srv/x.git"),
         ("h:2200:x.git", "write ssh://h:2200/~/x.git"),
         ("[::1]:2200:/x", "write ssh://[::1]:2200/x"),
         ("git@h:2200/srv/x.git", "or, if 2200 is a port, write ssh://git@h:2200/srv/x.git"),
-        ("ssh://git@h:team/x.git", "for a port: write ssh://git@h/team/x.git"),
-        ("ssh://u:s3cret@h:team/x.git", "for a port: write ssh://u@h/team/x.git"),
-        ("ssh://u:s3c/ret@h/x", "for a port: correct the url"),
+        ("ssh://git@h:team/x.git", "as a port: write ssh://git@h/team/x.git"),
+        ("ssh://u:s3cret@h:team/x.git", "as a port: write ssh://u@h/team/x.git"),
+        ("ssh://u:s3c/ret@h/x", "as a port: correct the url"),
     ] {
         let hint = hint(url, refused);
         assert!(hint.ends_with(right), "{url}: {hint}");
@@ -251,7 +255,7 @@ fn what_helps_with_ssh_is_a_command_that_can_be_pasted() {
     ];
     assert!(hint("ssh://git@h:2222/x", &new).ends_with("ssh -p 2222 git@h true`"));
     assert!(hint("git@h:x.git", &new).ends_with("ssh git@h true`"));
-    assert!(hint("git@h:x.git", &new).contains("no new key is accepted here, whatever ssh is configured to do"));
+    assert!(hint("git@h:x.git", &new).contains("provision accepts no new keys, whatever ssh is configured to do"));
     let changed = [
         "@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @",
         "Offending ED25519 key in /home/u/.ssh/known_hosts:1",

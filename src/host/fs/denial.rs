@@ -66,7 +66,9 @@ impl Denial {
             Self::Sticky { path } => {
                 format!("{path} belongs to another user, and only owners may replace files in its directory (sticky)")
             }
-            Self::OfKernel { path } => format!("the kernel makes all files in {path} itself"),
+            Self::OfKernel { path } => {
+                format!("{path} is on a file system of the kernel, where no files can be created")
+            }
             Self::Other { path, error } => format!("{path}: {error}"),
         }
     }

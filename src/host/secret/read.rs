@@ -96,7 +96,9 @@ pub fn exposure_warning(source: &SecretSource) -> Option<String> {
     }
     let shown = fs::escape_path(&path);
     let word = shell_word(path);
-    Some(format!("every user of this host can read the secret source {shown}; take the right away: `chmod o= {word}`"))
+    Some(format!(
+        "every user of this host can read the secret source {shown}; remove that permission: `chmod o= {word}`"
+    ))
 }
 
 /// Returns the place of a source, without the arguments of its program.

@@ -158,7 +158,7 @@ impl Inner {
     fn key(&self) -> Result<(Secret, String), Failure> {
         match &self.key {
             TunnelKey::Value(Some(key)) => Ok((key.clone(), "the key".to_owned())),
-            TunnelKey::Value(None) => Err(Failure::new("tunnel: the source of the key gives nothing")
+            TunnelKey::Value(None) => Err(Failure::new("tunnel: the source of the key is empty")
                 .hint("set the environment variable that `key` of the tunnel names")),
             TunnelKey::File(path) => {
                 let seen = fs::read_file(path, MAX_KEY_BYTES).map_err(|error| {

@@ -136,7 +136,7 @@ impl Connector {
                 Some(answer) if answer == expected => return None,
                 _ => format!("{server} {otherwise}"),
             },
-            Ok(Err(error)) => format!("{server} does not tell what kind of server it is: {error}"),
+            Ok(Err(error)) => format!("{server} cannot be asked what kind of server it is: {error}"),
             Err(_) => format!("{server} did not answer within {} s", self.timeout().as_secs()),
         };
         let failure =

@@ -60,7 +60,7 @@ impl Budget {
             return Ok(());
         }
         self.0.is_exceeded.store(true, Ordering::Relaxed);
-        Err(io::Error::other("the server sends more than it may"))
+        Err(io::Error::other("the server sent more data than allowed"))
     }
 }
 

@@ -43,7 +43,7 @@ impl ClientDefaults {
         let mode = seen.stat.mode;
         if mode & 0o077 != 0 {
             return ignored(format!(
-                "its mode is {mode:04o}, so other users may read it; take these rights away: `chmod 600 {}`",
+                "its mode is {mode:04o}, so other users may read it; remove these permissions: `chmod 600 {}`",
                 shell_word(&path)
             ));
         }

@@ -77,7 +77,7 @@ fn follow_up(step: &str, reason: &str) -> FollowUp {
     }
 }
 
-/// A server some weeks after its setup: new commits, a new key and a new password.
+/// A server a few weeks after its setup: new commits, a new key and a new password.
 fn planned() -> Vec<Event> {
     let checkout = format!("{HOME}/s3-redshift-backup-tool");
     let (key, compose) = (format!("{HOME}/ssh/jasleentung.pem"), format!("{checkout}/airflow_poc/docker-compose.yml"));

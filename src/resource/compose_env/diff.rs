@@ -58,7 +58,9 @@ pub(super) fn occurrences<'a>(step: &ComposeEnv, actual: &'a Actual) -> Result<&
         }
         ComposeFile::NotAFile { found, target } => return Err(not_a_file(&step.file, *found, target, "file")),
         ComposeFile::Unreadable { reason, hint } => {
-            let hint = hint.as_deref().unwrap_or("write that place in plain YAML 1.2; Compose may read more than that");
+            let hint = hint
+                .as_deref()
+                .unwrap_or("rewrite it in plain YAML 1.2; Compose accepts some syntax that provision does not");
             return Err(Failure::new(format!("{file} cannot be edited: {reason}")).hint(hint.to_owned()));
         }
         ComposeFile::Read { services, not_searched, occurrences, in_env_files, .. } => {
@@ -371,15 +373,17 @@ fn can_replace(
     denied: &Option<Box<Denial>>,
 ) -> Result<(), Failure> {
     if let Some(owner) = foreign_owner {
-        return Err(Failure::new(format!("{path} belongs to {owner}, and its new version would not"))
-            .hint("run the step as its owner, or with run_as: root"));
+        return Err(Failure::new(format!(
+            "{path} belongs to {owner}, and the edited file would belong to the step's user"
+        ))
+        .hint("run the step as its owner, or with run_as: root"));
     }
     if let Some(denial) = denied {
         return Err(refusal(&format!("{path} cannot be written"), denial));
     }
     if let Some(group) = foreign_group {
         return Err(Failure::new(format!(
-            "{path} has group {group}, which the step's user cannot give to its new version"
+            "{path} has group {group}, which the step's user cannot give to the edited file"
         ))
         .hint("run the step with run_as: root, or give the file to a group of that user's"));
     }

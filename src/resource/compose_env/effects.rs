@@ -46,7 +46,7 @@ impl Files {
         };
         let Some(seen) = seen else { return Ok(None) };
         // A compose file that is not UTF-8 is refused elsewhere, and other files may be anything.
-        dotenv::decode(&seen.bytes).map(Some).ok_or_else(|| "it has characters without a meaning".to_owned())
+        dotenv::decode(&seen.bytes).map(Some).ok_or_else(|| "it contains invalid characters".to_owned())
     }
 }
 

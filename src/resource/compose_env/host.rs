@@ -332,7 +332,7 @@ fn env_file(place: &Place, names: &BTreeSet<&str>, digester: &Digester) -> Resul
     }
     let Some(seen) = read(place, name)? else { return Ok(missing()) };
     let Some(text) = dotenv::decode(&seen.bytes) else {
-        return Ok(EnvFile::Unreadable { reason: "it has characters without a meaning (U+10FF00 and up)".to_owned() });
+        return Ok(EnvFile::Unreadable { reason: "it contains invalid characters (U+10FF00 and up)".to_owned() });
     };
     if document::parse(&text).is_ok_and(|document| !occurrences::services(&document).is_empty()) {
         return Ok(EnvFile::ComposeFile);

@@ -14,6 +14,8 @@ use crate::resource::{Action, Description, ExecuteContext, Failure};
 
 /// The kernel sets timestamps to the time of its last tick, which can be this far in the past (CONFIG_HZ=100).
 const CLOCK_TICK_MICROS: i64 = 10_000;
+/// After how many entries progress is reported.
+const PROGRESS: u64 = 10_000;
 /// The number of errors that a message lists.
 const MAX_ERRORS: usize = 3;
 
@@ -127,6 +129,9 @@ impl TreeChange {
                 // The tree may have grown since it was counted.
                 left = left.checked_sub(1).ok_or_else(|| self.too_many(cx.max_changes()))?;
                 visited += 1;
+                if visited % PROGRESS == 0 {
+                    cx.progress(|| format!("{visited} entries"));
+                }
                 match self.change(&entry, needed) {
                     Ok(()) => changed += 1,
                     Err(error) => failed.add(&error),

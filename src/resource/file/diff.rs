@@ -78,7 +78,7 @@ fn without_secrets(desired: &File, actual: &Actual, path: &str) -> Failure {
     let hints: Vec<String> =
         actual.unset.iter().map(|name| how_to_give(desired.secrets.get(name), &format!("secrets.{name}"))).collect();
     Failure::new(format!(
-        "{path} is missing, and a secret that belongs in it is not given: {}",
+        "{path} does not exist, and cannot be created without its secret: {}",
         reasons(desired, actual)
     ))
     .hint(hints.join("; "))
@@ -122,7 +122,7 @@ fn diff_content(
         Content::Read { digest, shown } => (digest, shown),
         Content::Denied => {
             return Err(Failure::new(format!(
-                "{user} may not read {path}, so what it holds could not be kept when it is replaced"
+                "{user} may not read {path}, so its content could not be rescued before it is replaced"
             ))
             .hint(match &seen.file.owner_name {
                 None => format!(
@@ -153,7 +153,7 @@ fn diff_content(
     seen.file.check_replaceable(&desired.path, ownership, actual.denied.as_ref())?;
     let is_empty = seen.size == 0;
     if let Some(failure) = seen.rescue_denied.as_ref().filter(|_| !is_empty) {
-        let message = format!("what {path} holds cannot be kept: {}", failure.message);
+        let message = format!("the content of {path} cannot be rescued: {}", failure.message);
         return Err(Failure { message, hint: failure.hint.clone() });
     }
     if let Some(mode) = desired.wanted_mode() {

@@ -148,12 +148,8 @@ impl File {
     /// The content to write.
     fn content(&self, cx: &ExecuteContext) -> Result<Secret, Failure> {
         self.wanted(cx).map_err(|names| {
-            Failure::new(format!(
-                "the source of a secret of {} yields nothing any more: {}",
-                self.path,
-                names.join(", ")
-            ))
-            .hint("check that it exists, then run again")
+            Failure::new(format!("a secret of {} no longer has a value: {}", self.path, names.join(", ")))
+                .hint("check that it exists, then run again")
         })
     }
 }

@@ -112,7 +112,7 @@ pub(super) fn replace(
     } else if let (Some(kept), Err(error)) = (kept, &result) {
         let failure = Failure::from(error.clone());
         let hint = failure.hint.map_or_else(String::new, |hint| format!("{hint}; "));
-        let hint = format!("{hint}the rescue {} has what the file held", kept.id);
+        let hint = format!("{hint}the old content is in the rescue {}", kept.id);
         return Err(Failure { message: failure.message, hint: Some(hint) });
     }
     Ok(result?)
@@ -131,7 +131,7 @@ pub(super) fn list(cx: &ExecuteContext, path: &AbsolutePath) -> Result<Vec<Rescu
         let place = dir.path_of(id.as_ref());
         Rescue {
             place: escape_path(&place),
-            subject: format!("what {path} held ({}, mode {})", bytes_text(header.size), header.mode),
+            subject: format!("the old content of {path} ({}, mode {})", bytes_text(header.size), header.mode),
             files: vec![path.to_string()],
             way_back: None,
             delete: format!("rm {}", shell_word(place)),

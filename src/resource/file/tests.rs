@@ -285,7 +285,7 @@ fn a_user_works_with_its_own_rights() {
             // Where nothing can be kept, nothing is replaced, and the plan says so.
             let nowhere = cx.with_state_folder(StateFolder::at("/proc/provision".into()));
             let failure = refused(&file(&path, "content: newer"), &nowhere);
-            assert!(failure.message.contains("cannot be kept: the state folder /proc/provision"), "{failure}");
+            assert!(failure.message.contains("cannot be rescued: the state folder /proc/provision"), "{failure}");
             chmod(&path, 0);
             let failure = refused(&file(&path, "content: newer"), &context(folder, &[]));
             assert!(failure.message.contains("may not read"), "{failure}");

@@ -25,7 +25,7 @@ pub(super) fn step(key_file: &KeyFile, actual: &Actual) -> Result<Adopted, Failu
         FileContent::Read(Content { key: KeyRead::Other(other), .. }) => {
             let file = shell_word(&key_file.path);
             let is_yaml = path.ends_with(".yml") || path.ends_with(".yaml");
-            return Err(Failure::new(format!("it {}, and of files only private keys are adopted", other.reason)).hint(
+            return Err(Failure::new(format!("it {}; of files, adopt supports only private keys", other.reason)).hint(
                 if is_yaml {
                     format!("a value in a compose file is named by itself: --variable {file}:NAME")
                 } else if other.is_something_else {
@@ -60,7 +60,7 @@ pub(super) fn step(key_file: &KeyFile, actual: &Actual) -> Result<Adopted, Failu
         secret: Some(("source", if stem.is_empty() { "key".to_owned() } else { stem })),
         comments: vec![
             format!("The key is {} {}.", facts.algorithm, facts.fingerprint),
-            "`verify` can name the host that has to accept it; nothing here tells which one that is.".to_owned(),
+            "`verify` can name the host that has to accept it; provision cannot tell which host that is.".to_owned(),
         ],
     })
 }

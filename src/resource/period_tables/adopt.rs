@@ -224,7 +224,7 @@ fn parent(named: &Named, family: &Family, newest: &Relation, catalog: &Catalog) 
     if let Some(parent) = &named.parent {
         return match catalog.relation(parent) {
             Some(_) => Ok((parent.clone(), false)),
-            None => Err(Failure::new(format!("{parent}, which it is to be like, does not exist"))),
+            None => Err(Failure::new(format!("its parent table {parent} does not exist"))),
         };
     }
     let same = |columns: &[Column]| compare::columns(columns, &newest.columns, catalog.dialect).is_empty();
@@ -239,14 +239,14 @@ fn parent(named: &Named, family: &Family, newest: &Relation, catalog: &Catalog) 
     match candidates.as_slice() {
         [parent] => Ok(((*parent).clone(), true)),
         [] => Err(Failure::new(format!(
-            "no other table of schema {} has the same columns, so what it is like is not known",
+            "no other table of schema {} has the same columns, so its parent table is not known",
             Shown(&family.schema)
         ))
         .hint(format!("name that table: --series {argument}"))),
         several => {
             let names: Vec<String> = several.iter().take(5).map(ToString::to_string).collect();
             Err(Failure::new(format!("several tables have the same columns: {}", names.join(", ")))
-                .hint(format!("name the one that it is like: --series {argument}")))
+                .hint(format!("name its parent table: --series {argument}")))
         }
     }
 }
@@ -385,7 +385,7 @@ mod tests {
         let none = failure(series("s.h_{period}", None), &catalog(&[("h_2026_h1", A), ("mart", B)]));
         assert!(none.message.contains("no other table"), "{none:?}");
         let unknown = failure(series("s.h_{period}", Some("s.nowhere")), &several);
-        assert!(unknown.message.contains("s.nowhere, which it is to be like, does not exist"), "{unknown:?}");
+        assert!(unknown.message.contains("its parent table s.nowhere does not exist"), "{unknown:?}");
     }
 
     #[test]

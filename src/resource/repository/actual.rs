@@ -25,6 +25,12 @@ pub enum Actual {
         /// There was not enough space to check the remote's files.
         #[serde(default)]
         unseen: bool,
+        /// The commit at the head of the branch. `None` if it was not looked at.
+        #[serde(default)]
+        newest: Option<DeployedCommit>,
+        /// The files that are checked out.
+        #[serde(default)]
+        files: Vec<String>,
         /// The missing parent directories, the outermost first.
         #[serde(default)]
         missing_parents: Vec<String>,

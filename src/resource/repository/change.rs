@@ -36,6 +36,12 @@ pub struct NewClone {
     /// The parent directories to create, the outermost first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parents: Vec<String>,
+    /// The commit at the remote's head. `None` if there was no room to look at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<DeployedCommit>,
+    /// The files that are checked out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
 }
 
 /// An update of a checkout.
@@ -122,9 +128,7 @@ impl Change for RepositoryChange {
                     summary
                 },
                 before: serde_json::Value::Null,
-                after: json!({
-                    "url": clone.url, "branch": clone.branch, "commit": clone.commit, "parents": clone.parents,
-                }),
+                after: clone.after(),
                 risk: None,
                 diff: None,
             },
@@ -139,6 +143,24 @@ impl Change for RepositoryChange {
             },
             Self::Update(update) => update.describe(),
         }
+    }
+}
+
+impl NewClone {
+    fn after(&self) -> serde_json::Value {
+        let Self { url, branch, commit, parents, newest, files, .. } = self;
+        let mut after = json!({ "url": url, "branch": branch, "commit": commit, "parents": parents });
+        if let Some(newest) = newest {
+            let added = |path: &String| DeployedFile {
+                path: path.clone(),
+                change: "added".to_owned(),
+                lines: None,
+                modes: None,
+            };
+            after["commits"] = json!([newest]);
+            after["files"] = files.iter().map(added).collect::<Vec<_>>().into_iter().map(|file| json!(file)).collect();
+        }
+        after
     }
 }
 

@@ -10,9 +10,10 @@ use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use git2::{Oid, Repository, RepositoryInitOptions};
+use git2::{ObjectType, Oid, Repository, RepositoryInitOptions, TreeWalkMode, TreeWalkResult};
 
 use super::change::NewClone;
+use super::delta::deployed;
 use super::desired::Repository as Desired;
 use super::leftovers::{UNFINISHED, clear};
 use super::refusal::refusal_to_clone;
@@ -23,10 +24,11 @@ use crate::git::open::{open_repository, read_configuration_once};
 use crate::git::remote::{self, CheckoutState, DownloadError, History, Scratch};
 use crate::git::shared::Shared;
 use crate::git::work_area::lock_directory;
-use crate::git::{Obstacle, refs, tree_check};
+use crate::git::{Obstacle, RepoPath, refs, tree_check};
 use crate::host::fs::{Dir, Place, escape_path};
 use crate::host::process::inherited_umask;
 use crate::host::thread;
+use crate::resource::DeployedCommit;
 
 /// Makes a clone that was planned.
 pub fn execute(desired: &Desired, change: &NewClone) -> Result<(), Failure> {
@@ -174,6 +176,9 @@ pub struct Preview {
     pub obstacle: Option<Obstacle>,
     /// There is not enough space to check them.
     pub unseen: bool,
+    pub newest: Option<DeployedCommit>,
+    /// The files in it.
+    pub files: Vec<String>,
 }
 
 /// What was found, by url and commit.
@@ -192,14 +197,26 @@ pub fn preview(desired: &Desired, url: &str, target: Oid) -> Result<Preview, Fai
         Ok((scratch, _)) if scratch.repo().find_commit(target).is_err() => return Err(remote::moved_on(url)),
         Ok((scratch, _)) => {
             let failed = git_failure("look through the remote's files for", &desired.path);
-            Preview { obstacle: obstacle_in(scratch.repo(), target).map_err(failed)?, unseen: false }
+            look_at(scratch.repo(), target).map_err(failed)?
         }
         // There may be more space in the checkout's place.
-        Err(DownloadError::NoRoom(_)) => Preview { obstacle: None, unseen: true },
+        Err(DownloadError::NoRoom(_)) => Preview { unseen: true, ..Preview::default() },
         Err(DownloadError::Other(failure)) => return Err(failure),
     };
     PREVIEWS.lock().unwrap_or_else(PoisonError::into_inner).insert(key, seen.clone());
     Ok(seen)
+}
+
+fn look_at(repo: &Repository, target: Oid) -> Result<Preview, git2::Error> {
+    let commit = repo.find_commit(target)?;
+    let mut files = Vec::new();
+    commit.tree()?.walk(TreeWalkMode::PreOrder, |folder, entry| {
+        if entry.kind() != Some(ObjectType::Tree) {
+            files.push(RepoPath::new([folder.as_bytes(), entry.name_bytes()].concat()).to_string());
+        }
+        TreeWalkResult::Ok
+    })?;
+    Ok(Preview { obstacle: obstacle_in(repo, target)?, unseen: false, newest: Some(deployed(&commit)?), files })
 }
 
 /// Fetches all branches and tags, and returns the branch that the remote's HEAD names.

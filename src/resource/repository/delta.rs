@@ -135,7 +135,7 @@ fn compute(view: &Repository, position: &Position, target: Oid) -> Result<Delta,
     }
     let base = position.branch.or(position.head);
     let behind = walk(view, target, base.as_slice())?;
-    let incoming = behind.take(MAX_COMMITS).map(|id| incoming(&view.find_commit(id?)?)).collect::<Result<_, _>>()?;
+    let incoming = behind.take(MAX_COMMITS).map(|id| deployed(&view.find_commit(id?)?)).collect::<Result<_, _>>()?;
     Ok(Delta {
         lines: entries.iter().take(MAX_COMPARED_FILES).map(|entry| lines_of(view, entry)).collect(),
         entries,
@@ -170,7 +170,7 @@ fn walk<'a>(view: &'a Repository, from: Oid, hidden: &[Oid]) -> Result<git2::Rev
 }
 
 /// Describes a commit that the remote has added.
-fn incoming(commit: &git2::Commit<'_>) -> Result<DeployedCommit, git2::Error> {
+pub fn deployed(commit: &git2::Commit<'_>) -> Result<DeployedCommit, git2::Error> {
     Ok(DeployedCommit {
         id: commit.id().to_string(),
         subject: subject(commit),

@@ -14,7 +14,7 @@ const COMMITS_NAMED: usize = 10;
 
 pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChange>, Failure> {
     match actual {
-        Actual::Absent { upstream, obstacle, unseen, missing_parents, unread, .. } => {
+        Actual::Absent { upstream, obstacle, unseen, newest, files, missing_parents, unread, .. } => {
             if let Some(obstacle) = obstacle {
                 let url = upstream.as_ref().map_or("URL", |upstream| &upstream.url);
                 return Err(refusal_to_clone(obstacle, desired, url));
@@ -29,7 +29,9 @@ pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChan
             let commit = head_of(desired, upstream)?;
             let parents = missing_parents.clone();
             let (path, branch, url) = (desired.path.clone(), desired.branch.clone(), upstream.url.clone());
-            let mut diff = one(RepositoryChange::Clone(NewClone { path, url, branch, commit, parents }));
+            let (newest, files) = (newest.clone(), files.clone());
+            let clone = NewClone { path, url, branch, commit, parents, newest, files };
+            let mut diff = one(RepositoryChange::Clone(clone));
             diff.warnings.clone_from(unread);
             if *unseen {
                 let note = "there is not enough space for temporary files to check its files now: if it has submodules or LFS files, the step will fail and leave nothing behind";

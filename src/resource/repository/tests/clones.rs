@@ -3,6 +3,8 @@
 use std::fs;
 
 use super::bench::{Bench, apply, desired, files, git, plan, refusal, seen};
+use crate::resource::Change;
+use crate::resource::deployment::Deployment;
 use crate::resource::repository::change::NewClone;
 use crate::resource::repository::{Repository, RepositoryChange};
 
@@ -26,6 +28,14 @@ fn a_clone_is_what_git_clone_makes() {
         git(bench.dir.path(), &["clone", "-q", "-b", "qa", &url, "by-git"]);
         let planned = apply(&desired, "run-1");
         assert_eq!(planned.changes.len(), 1);
+        let deployment = Deployment::of(&planned.changes[0].describe().after).unwrap();
+        let subject = git(&by_git, &["log", "-1", "--format=%s"]);
+        assert_eq!(
+            deployment.commits.iter().map(|commit| commit.subject.as_str()).collect::<Vec<_>>(),
+            [subject.trim()]
+        );
+        let deployed: Vec<&str> = deployment.files.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(deployed, git(&by_git, &["ls-files"]).lines().collect::<Vec<_>>());
         assert_eq!(seen(&desired.path), seen(&by_git));
         for ask in [
             &["for-each-ref"][..],
@@ -104,8 +114,8 @@ fn a_clone_that_cannot_be_finished_leaves_nothing() {
     let url = bench.remote().display().to_string();
     let desired = to_clone(&bench, &url);
     let commit = git(&bench.seed(), &["rev-parse", "HEAD"]).trim().to_owned();
-    let change =
-        NewClone { path: desired.path.clone(), url, branch: desired.branch.clone(), commit, parents: Vec::new() };
+    let (path, branch) = (desired.path.clone(), desired.branch.clone());
+    let change = NewClone { path, url, branch, commit, parents: Vec::new(), newest: None, files: Vec::new() };
     let failure = super::bench::execute(&desired, &RepositoryChange::Clone(change), "run-1").unwrap_err();
     assert!(failure.message.contains("git LFS"), "{failure:?}");
     assert!(!bench.dir.path().join("deep").exists());

@@ -68,7 +68,7 @@ fn planning_leaves_no_trace() {
     let risk = "2 locally changed files will be rescued and replaced: a (modified, +1 -1), new (untracked, +1 -0)";
     assert_eq!(described.risk.as_deref(), Some(risk));
     let deployment = Deployment::of(&described.after).unwrap();
-    assert_eq!((deployment.commits[0].subject.as_str(), deployment.commit_count), ("more", 1));
+    assert_eq!((deployment.commits[0].subject.as_str(), deployment.commit_count), ("more", Some(1)));
     let files: Vec<_> =
         deployment.files.iter().map(|file| (file.path.as_str(), file.change.as_str(), file.lines)).collect();
     let lines = |added, removed| Some(Lines { added, removed });
