@@ -44,7 +44,7 @@ fn a_user_without_a_place_for_rescues_replaces_nothing() {
     sandbox.bash("root", "chown root /home/ubuntu; chmod 755 /home/ubuntu");
     let planned = run(&sandbox, &["plan", PLAN, "--json"]).exits(1);
     let reason = planned.step("step_planned", "conf")["reason"].as_str().unwrap().to_owned();
-    assert!(reason.contains("cannot be kept: the state folder /home/ubuntu/.local/state/provision"), "{planned}");
+    assert!(reason.contains("cannot be rescued: the state folder /home/ubuntu/.local/state/provision"), "{planned}");
     sandbox.bash("root", "chown ubuntu /home/ubuntu");
     run(&sandbox, &["apply", PLAN, "--yes"]).exits(0);
     assert_eq!(sandbox.bash("ubuntu", "cat .local/state/provision/rescues/* | tail -n +2"), "mine\n");

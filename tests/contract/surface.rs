@@ -79,7 +79,7 @@ fn show_prints_a_saved_plan_without_applying_it() {
     run(&sandbox, &["show", "saved", "--format", "markdown"]).exits(0);
     sandbox.provision("ubuntu", ["apply", "saved", "--yes"]).run().exits(0);
     let used = run(&sandbox, &["show", "saved"]).exits(0);
-    assert!(used.stderr.contains("applied already"), "{used}");
+    assert!(used.stderr.contains("already applied"), "{used}");
     refuses(&sandbox, &["show", "provision.yaml"], &["provision.yaml", "is not a saved plan", "provision plan"]);
     refuses(&sandbox, &["show", "nowhere"], &["nowhere", "does not exist"]);
     sandbox.bash("ubuntu", "chmod 644 saved");
