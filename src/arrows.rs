@@ -58,6 +58,27 @@ fn dependencies_between_modules_point_down() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// `docs/resource-kinds.md` names everything that a kind can implement.
+#[test]
+fn the_document_on_kinds_names_the_whole_trait() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    let (source, document) = (read("src/resource/mod.rs"), read("docs/resource-kinds.md"));
+    let mut count = 0;
+    for (name, of) in [("pub trait Resource:", ""), ("pub trait Change:", "Change::")] {
+        let (_, after) = source.split_once(name).unwrap();
+        let (body, _) = after.split_once("\n}\n").unwrap();
+        for line in body.lines() {
+            let rest = line.strip_prefix("    fn ").or_else(|| line.strip_prefix("    const "));
+            let Some(item) = rest.and_then(|rest| rest.split(['(', '<', ':']).next()) else { continue };
+            count += 1;
+            let forms = [format!("`{of}{item}`"), format!("`{item}`"), format!("fn {item}("), format!("const {item}:")];
+            assert!(forms.iter().any(|form| document.contains(form)), "docs/resource-kinds.md lacks {of}{item}");
+        }
+    }
+    assert!(count > 20, "{count} items were read");
+}
+
 /// The engine runs without a command line: only `cli` knows the crate that parses one.
 #[test]
 fn only_the_command_line_uses_clap() {
