@@ -22,6 +22,16 @@ impl RedactedUrl {
         }
     }
 
+    /// Replaces what programs show of the password of `url` in their messages: a `/`, `:` or `@` in it ends a part of the URL to them, so
+    /// that a piece can be taken for a port or a host.
+    pub fn without_password_of(url: &str, message: String) -> String {
+        let Some((_, rest)) = url.split_once("://").filter(|_| redacted(url) != url) else { return message };
+        let login = rest.rfind('@').map_or("", |end| &rest[..end]);
+        let password = login.split_once(':').map_or("", |(_, password)| password);
+        let pieces = password.split(['/', ':', '@']).filter(|piece| !piece.is_empty());
+        pieces.fold(message, |message, piece| replace_word(&message, piece))
+    }
+
     /// The URL as it may be shown.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -67,6 +77,20 @@ fn without_scp_password(url: &str) -> String {
     }
 }
 
+/// Replaces `word`, where it is not a part of a longer word.
+fn replace_word(text: &str, word: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(word) {
+        let (before, after) = (&rest[..at], &rest[at + word.len()..]);
+        let is_part = before.ends_with(char::is_alphanumeric) || after.starts_with(char::is_alphanumeric);
+        shown.push_str(before);
+        shown.push_str(if is_part { word } else { "…" });
+        rest = after;
+    }
+    shown + rest
+}
+
 /// Returns the length of the user and host in a URL without its scheme.
 fn authority(rest: &str) -> usize {
     rest.find('/').unwrap_or(rest.len())
@@ -105,6 +129,13 @@ mod tests {
         assert_eq!(shown("file:///srv/a?b#c"), "file:///srv/a?b#c");
         assert_eq!(shown("oauth2:t0ken@git.example:team/x.git"), "oauth2@git.example:team/x.git");
         assert_eq!(shown("host:a@b/x"), "host:a@b/x");
+        let message = |url: &str, text: &str| RedactedUrl::without_password_of(url, text.to_owned());
+        assert_eq!(message("ssh://u:s3c/ret@h/x", "Bad port 's3c'"), "Bad port '…'");
+        assert_eq!(
+            message("https://u:s3c/ret@h/x", "Could not resolve host: ret@h, s3cs"),
+            "Could not resolve host: …@h, s3cs"
+        );
+        assert_eq!(message("https://h/a", "not found: a"), "not found: a");
         assert_eq!(RedactedUrl::in_word("'https://h/x?t=1'"), "'https://h/x?…'");
         assert_eq!(RedactedUrl::in_word("'https://h/x?t=1/':"), "'https://h/x?…':");
     }

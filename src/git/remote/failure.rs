@@ -88,7 +88,7 @@ fn words(url: &str, ended: &Ended) -> String {
         true => format!("git ended without a message ({})", ended.status),
         false => lines.join("; "),
     };
-    let text = text.replace(url, RedactedUrl::of(url).as_str());
+    let text = RedactedUrl::without_password_of(url, text.replace(url, RedactedUrl::of(url).as_str()));
     // The URL that an `insteadOf` of the user's gives can have a password too.
     let text = text.split(' ').map(RedactedUrl::in_word).collect::<Vec<_>>().join(" ");
     clean(&text)
@@ -169,6 +169,13 @@ mod tests {
         let (text, hint) = told(&[&"WELCOME ".repeat(100), "git@h: Connection refused"]);
         assert!(text.chars().count() < MAX_SHOWN + 10 && text.ends_with("…; git@h: Connection refused"), "{text}");
         assert!(hint.contains("does not answer"), "{hint}");
+    }
+
+    #[test]
+    fn a_piece_of_a_password_that_is_taken_for_a_port_is_not_shown() {
+        let refused = ended(&["ssh: Bad port 's3c'", "fatal: Could not read from remote repository."]);
+        let failure = at("ssh://u:s3c/ret@h/x", "ssh://u:s3c/ret@h/x", &refused);
+        assert_eq!(failure.message, "cannot reach the remote ssh://u@h/x: Bad port '…'");
     }
 
     #[test]
