@@ -1,6 +1,9 @@
 //! One proof of a key at a time at a host.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,12 +17,19 @@ const MEMORY: Duration = Duration::from_secs(60);
 /// Proofs have time limits of their own (at most five minutes).
 static PROOFS: Gate = Gate::new(1, Duration::from_secs(600));
 
+/// How long the proofs of other users' workers are waited for. Any user of the host could take the name and keep it.
+const OTHERS: Duration = Duration::from_secs(30);
+/// The interval at which the name is tried. Sockets do not tell when a name becomes free.
+const INTERVAL: Duration = Duration::from_millis(20);
+
 /// The hosts that did not answer.
 static SILENT: Mutex<BTreeMap<String, Silence>> = Mutex::new(BTreeMap::new());
 
-/// The right to log in at a host. The next thread gets it when it is dropped.
+/// The right to log in at a host. The next thread or process gets it when it is dropped.
 pub(super) struct Turn {
     host: String,
+    /// Dropped before the permit, so that the next thread finds the name free.
+    _name: Option<UnixListener>,
     _permit: Permit<'static>,
 }
 
@@ -31,10 +41,11 @@ struct Silence {
 }
 
 impl Turn {
-    /// Waits until no other thread proves a key at the host.
+    /// Waits until no other thread of this process, and no other process, proves a key at the host.
     pub fn take(address: &Address) -> Self {
         let host = format!("{}:{}", address.host, address.port);
-        Self { _permit: PROOFS.enter(&host), host }
+        let permit = PROOFS.enter(&host);
+        Self { _name: name(&host), _permit: permit, host }
     }
 
     /// Returns the failure of a login of the last minute that waited at least this long for nothing. A host that did not answer
@@ -52,6 +63,21 @@ impl Turn {
     }
 }
 
+/// Takes the name by which processes take turns at a host: that of an abstract socket (unix(7)), which is no file and is free
+/// again when the process ends. `None` if another process keeps it too long, or if it is too long for a socket.
+fn name(host: &str) -> Option<UnixListener> {
+    let address = SocketAddr::from_abstract_name(format!("provision/login/{host}")).ok()?;
+    let started = Instant::now();
+    loop {
+        match UnixListener::bind_addr(&address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && started.elapsed() < OTHERS => {
+                std::thread::sleep(INTERVAL);
+            }
+            taken => return taken.ok(),
+        }
+    }
+}
+
 fn silent() -> MutexGuard<'static, BTreeMap<String, Silence>> {
     SILENT.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -59,6 +85,21 @@ fn silent() -> MutexGuard<'static, BTreeMap<String, Silence>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_process_is_waited_for() {
+        let address: Address = "u@turns.example:1".parse().unwrap();
+        let others = name("turns.example:1").unwrap();
+        let taken = std::thread::spawn(move || {
+            drop(Turn::take(&address));
+            Instant::now()
+        });
+        std::thread::sleep(10 * INTERVAL);
+        let free = Instant::now();
+        drop(others);
+        assert!(taken.join().unwrap() >= free);
+        assert!(name(&"long".repeat(100)).is_none(), "such a name is not waited for");
+    }
 
     #[test]
     fn a_silent_host_is_remembered_for_logins_that_would_not_wait_longer() {
