@@ -1,4 +1,4 @@
-//! Events: the only thing that leaves the engine. Human text, JSON lines and the exit code are folds of them.
+//! Events: the only output of the engine. Human text, JSON lines and the exit code are derived from them.
 
 use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,8 @@ pub enum Event {
     /// The run waits for another apply of the same plan file, or for a run that changes what its steps change.
     RunWaiting {
         holder: Holder,
-        /// What the other run is changing, if that is another plan file's or has outlived its run: the checkouts.
+        /// The checkouts that the other run is changing, if it is a run of another plan file, or if they are still being
+        /// changed after its end.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         targets: Vec<String>,
     },
@@ -55,7 +56,7 @@ pub enum Event {
         target: String,
         summary: String,
         outcome: ChangeOutcome,
-        /// The change failed, and a part of it was made or may have been.
+        /// The change failed after a part of it was made, or may have been made.
         #[serde(default, skip_serializing_if = "is_false")]
         partial: bool,
     },
@@ -133,12 +134,12 @@ pub struct StepPlanned {
 }
 
 impl StepPlanned {
-    /// Returns whether the step has nothing to do, also after the steps before it.
+    /// Returns whether the step has nothing to do, even after the steps before it have run.
     pub fn is_in_order(&self) -> bool {
         self.outcome == Planned::Unchanged && self.certainty == Certainty::Exact
     }
 
-    /// Returns whether the step has nothing to do now, but may have after the steps before it.
+    /// Returns whether the step has nothing to do now, but may have something to do after the steps before it.
     pub fn may_change(&self) -> bool {
         self.outcome == Planned::Unchanged && self.certainty == Certainty::Provisional
     }
@@ -146,7 +147,7 @@ impl StepPlanned {
 
 #[cfg(test)]
 impl StepPlanned {
-    /// The exact plan of a step without further details.
+    /// Creates the exact plan of a step without further details.
     pub fn of(step: &str, kind: &str, outcome: Planned) -> Self {
         Self {
             step: step.to_owned(),
@@ -188,7 +189,7 @@ pub struct StepFinished {
     /// The command that restores each of them.
     #[serde(default)]
     pub restore_commands: Vec<String>,
-    /// The commands that bring back what `rescue restore` does not handle: commits get a branch.
+    /// The commands that bring back what `rescue restore` does not handle. For commits, they create a branch.
     #[serde(default)]
     pub ways_back: Vec<String>,
     /// What restoring the rescues undoes.
@@ -197,7 +198,7 @@ pub struct StepFinished {
 }
 
 impl StepFinished {
-    /// The end of a step without further details.
+    /// Creates the end of a step without further details.
     pub fn of(step: &str, kind: &str, outcome: Finished) -> Self {
         Self {
             step: step.to_owned(),
@@ -332,7 +333,7 @@ impl Planned {
     }
 }
 
-/// Whether apply does exactly this.
+/// Whether apply makes exactly these changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Certainty {
@@ -438,7 +439,7 @@ impl Counts {
 }
 
 impl std::fmt::Display for Counts {
-    /// `1 failed, 2 changed`
+    /// Writes the counts as in `1 failed, 2 changed`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let parts: Vec<String> = self.parts().map(|(count, word)| format!("{count} {word}")).collect();
         f.write_str(&parts.join(", "))
@@ -457,13 +458,13 @@ fn is_zero(value: &usize) -> bool {
 
 /// Receives events as they happen.
 pub trait Sink: Send + Sync {
-    /// Called once for each event, in order.
+    /// Receives one event. Called once for each event, in order.
     fn event(&self, event: &Event);
 
-    /// Fails if the events so far could not be recorded. The next change is made only if this succeeds.
+    /// Checks that the events so far were recorded. The next change is made only if this succeeds.
     ///
     /// # Errors
-    /// Returns why the events could not be recorded.
+    /// The events could not be recorded.
     fn ready(&self) -> Result<(), Failure> {
         Ok(())
     }

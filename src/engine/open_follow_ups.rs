@@ -16,16 +16,16 @@ use crate::host::state::{self, Access, Part, StateFolder};
 use crate::resource::{AnyResource, SubjectState};
 use crate::text::{aside, io_error_text, shell_words};
 
-/// The largest list that is read, in bytes.
+/// The maximum size of a list that is read, in bytes.
 const MAX_LIST_BYTES: u64 = 16 << 20;
 
 /// The open follow-ups of one plan file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct OpenFollowUps {
-    /// The path of the plan file, without symlinks: for a person who reads the list itself.
+    /// The path of the plan file, without symlinks, for people who read the list file.
     file: String,
-    /// The highest number that was assigned.
+    /// The highest number assigned so far.
     last_id: u32,
     open: Vec<OpenFollowUp>,
     /// Interrupted runs whose follow-ups are in the list.
@@ -114,7 +114,7 @@ impl OpenFollowUps {
         self.last_id
     }
 
-    /// Closes the follow-ups about subjects that this run created. Nothing that runs was started from the previous ones.
+    /// Closes the follow-ups about subjects that this run created. Nothing that is running was started from the previous ones.
     pub fn close_about(&mut self, subjects: &[String]) {
         let before = self.open.len();
         self.open.retain(|open| open.follow_up.subject.as_ref().is_none_or(|subject| !subjects.contains(subject)));

@@ -1,4 +1,4 @@
-//! Plans what was written, before anybody gets to see it.
+//! Plans the plan file that was written, before it is printed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,7 +13,7 @@ use crate::host::environment::Environment;
 use crate::plan_file::Selection;
 use crate::resource::adopt::cannot;
 
-/// Keeps what is planned for each step.
+/// Collects the plan of each step.
 #[derive(Debug, Clone, Default)]
 struct Collected(Arc<Mutex<Vec<StepPlanned>>>);
 
@@ -28,7 +28,7 @@ impl Sink for Collected {
 /// Plans the plan file in an environment without its secrets.
 ///
 /// # Errors
-/// Whatever a plan shows but that everything is in order.
+/// The plan shows anything other than that every step is in order.
 pub async fn plans_empty(written: &PlanText, environment: Environment, as_of: Date) -> Result<(), NotAdopted> {
     let request = run::Request {
         command: Command::Plan,
@@ -66,7 +66,7 @@ pub async fn plans_empty(written: &PlanText, environment: Environment, as_of: Da
     if failures.is_empty() { Ok(()) } else { Err(failures.into()) }
 }
 
-/// What keeps the step from describing what is there.
+/// Returns why the step does not match the host, if it does not.
 fn not_in_order(step: &StepPlanned) -> Option<Failure> {
     match step.outcome {
         Planned::Unchanged | Planned::Unchecked => None,

@@ -1,4 +1,4 @@
-//! From subjects to steps: observes what is there, by the same ways as a plan.
+//! Turns subjects into steps. Observes what exists in the same way as a plan.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use crate::plan_file::{Evaluated, Relations};
 use crate::resource::adopt::{Subject, cannot};
 use crate::resource::{AnyResource, Prose, Step, adoptions_from_catalog};
 
-/// The steps for what is on the host. What cannot be adopted is added to `failures`.
+/// Returns the steps for what is on the host. Adds what cannot be adopted to `failures`.
 ///
 /// # Errors
-/// There are no random numbers.
+/// The system cannot provide random numbers.
 pub async fn at_host(
     subjects: &[Subject],
     environment: &Environment,
     as_of: Date,
     failures: &mut Vec<Failure>,
 ) -> Result<Vec<Item>, Failure> {
-    // The steps of a subject are those of the kinds that it may belong to.
+    // A subject gets a step of each kind that it may belong to.
     let mut steps: Vec<(usize, Result<Step, Failure>)> = Vec::new();
     for (index, subject) in subjects.iter().enumerate() {
         for (kind, probe) in AnyResource::probes(subject).into_iter().enumerate() {
@@ -92,7 +92,7 @@ fn targets<'a>(
     Ok(Targets::new("adopt".to_owned(), as_of, digester, &evaluated, &secrets, environment, nobody))
 }
 
-/// The steps for what is on the warehouse, in the order of the kinds.
+/// Returns the steps for what is in the warehouse, in the order of the kinds.
 ///
 /// # Errors
 /// The warehouse cannot be reached, or something on it cannot be adopted.
@@ -137,7 +137,7 @@ fn with_option(failure: Failure) -> Failure {
 }
 
 impl Connection {
-    /// Prepares the connection; nothing is connected yet.
+    /// Prepares the connection without opening it.
     async fn open(&self, query: CatalogQuery, environment: &Environment) -> Result<Warehouse, Failure> {
         let name = &self.url_env;
         let Some(url) = environment.answer(name).filter(|url| !url.is_empty()) else {
@@ -150,7 +150,7 @@ impl Connection {
         };
         let url = url.to_str().ok_or_else(|| Failure::new(format!("the value of {name} is not UTF-8")))?;
         let password = self.password_env.as_ref().map(|name| json!({ "env": name }));
-        // No message of it says a value.
+        // None of its error messages contains a value.
         let spec = serde_json::from_value::<ConnectionSpec>(json!({ "url": url, "password": password }));
         let spec = spec.map_err(|error| {
             let text = error.to_string();

@@ -1,4 +1,5 @@
-//! Writes a plan file of what a host has already, and plans it before it gives it away: no step of it changes anything.
+//! Writes a plan file for what a host already has. It is planned before it is printed, to make sure that none of its steps
+//! changes anything.
 
 mod check;
 mod look;
@@ -16,10 +17,11 @@ use crate::resource::adopt::{Subject, cannot};
 use request::Connection;
 pub use request::{NotAdopted, Request};
 
-/// The text of a plan file for all that is named. Nothing is changed on the way, and planning the text shows no change and no
-/// failure. The same host and request give the same text.
+/// Returns the text of a plan file for everything that is named. Changes nothing on the host. A plan of the text has no changes
+/// and no failures. The same host and request give the same text.
 ///
 /// # Errors
+/// Something cannot be adopted, or a signal came first.
 /// What of it cannot be adopted.
 pub async fn adopt(request: Request) -> Result<String, NotAdopted> {
     let stop = Stop::listen()?;
@@ -54,7 +56,7 @@ async fn write_plan_file(request: &Request) -> Result<String, NotAdopted> {
     Ok(written.text)
 }
 
-/// Returns the subjects in the order in which they are named, each once. Adds to `failures` what cannot be adopted.
+/// Returns the subjects in the order in which they were named, each once. Adds what cannot be adopted to `failures`.
 fn find(request: &Request, failures: &mut Vec<Failure>) -> Vec<Subject> {
     let Request { paths, variables, tables, series, .. } = request;
     let paths = paths.iter().map(|path| (path, Subject::at_path(path)));

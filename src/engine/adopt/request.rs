@@ -1,4 +1,4 @@
-//! What adopt is asked for, and what goes from one of its parts to the next.
+//! The request to adopt, and the data that its parts exchange.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use crate::host::environment::Environment;
 use crate::host::warehouse::TableName;
 use crate::resource::adopt::Adopted;
 
-/// What is to be adopted, as a person names it.
+/// What a person wants to adopt.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
     /// Directories, checkouts and private keys.
@@ -15,19 +15,19 @@ pub struct Request {
     /// Compose files, each with a variable in it.
     pub variables: Vec<(PathBuf, String)>,
     pub tables: Vec<TableName>,
-    /// Names with `{period}` in them, each with the table that it is like where that is said.
+    /// Names with `{period}` in them, each with its parent table if one was given.
     pub series: Vec<(String, Option<TableName>)>,
     /// The environment variable that holds the warehouse's URL.
     pub url_env: String,
-    /// The environment variable that holds its password, where the URL does not.
+    /// The environment variable that holds its password, if the URL does not contain it.
     pub password_env: Option<String>,
     pub environment: Environment,
 }
 
-/// Why there is no plan file.
+/// Why no plan file was written.
 #[derive(Debug)]
 pub enum NotAdopted {
-    /// All that cannot be adopted, and why.
+    /// Everything that cannot be adopted, and why.
     Failures(Vec<Failure>),
     /// This signal came first.
     Stopped(i32),
@@ -45,7 +45,7 @@ impl From<Vec<Failure>> for NotAdopted {
     }
 }
 
-/// A step that is about to be written.
+/// A step to write.
 pub(super) struct Item {
     pub kind: &'static str,
     pub run_as: Option<String>,

@@ -1,4 +1,4 @@
-//! The text of the plan file.
+//! Writes the text of the plan file.
 
 use std::collections::BTreeSet;
 
@@ -8,17 +8,17 @@ use super::request::{Connection, Item};
 use crate::plan_file::literal;
 use crate::text::clean;
 
-/// A plan file, with what is to be known of it.
+/// A plan file, and what is needed to check it.
 pub struct PlanText {
     pub text: String,
-    /// For each step its id, and what it is about.
+    /// The id of each step, and what the step is about.
     pub steps: Vec<(String, String)>,
-    /// The environment variables that its secrets come from.
+    /// The environment variables that its secrets are read from.
     pub secrets: Vec<String>,
 }
 
 const HEAD: &str = "# What this host has already, as `provision adopt` found it: applying this changes nothing";
-/// What follows if there are secrets.
+/// The continuation if there are secrets.
 const WITH_SECRETS: &str = " while the
 # environment variables of its secrets are not set, or match the current values";
 const REST: &str = ".
@@ -26,17 +26,17 @@ const REST: &str = ".
 name: adopted
 ";
 
-/// An id has at most a hundred characters; some are left for a number.
+/// An id has at most 100 characters. Some are left for a number.
 const MAX_ID: usize = 90;
 
-/// Variables that every shell has: a secret's source must not be one of them.
+/// Variables that every shell has. None of them can be the source of a secret.
 const TAKEN: &[&str] = &[
     "COLUMNS", "DISPLAY", "EDITOR", "HOME", "HOSTNAME", "IFS", "LANG", "LANGUAGE", "LINES", "LOGNAME", "MAIL",
     "OLDPWD", "PAGER", "PATH", "PPID", "PS1", "PWD", "SHELL", "SHLVL", "TERM", "TMPDIR", "TZ", "UID", "USER",
     "USERNAME",
 ];
 
-/// Writes the plan file. `is_set` tells whether an environment variable is set now.
+/// Writes the plan file. `is_set` returns whether an environment variable is set now.
 pub fn plan_file(items: Vec<Item>, connection: Option<&Connection>, is_set: &dyn Fn(&str) -> bool) -> PlanText {
     let with_secrets = if items.iter().any(|item| item.adopted.secret.is_some()) { WITH_SECRETS } else { "" };
     let text = format!("{HEAD}{with_secrets}{REST}");
@@ -89,7 +89,7 @@ pub fn plan_file(items: Vec<Item>, connection: Option<&Connection>, is_set: &dyn
     written
 }
 
-/// Every text in it as a plan file has to have it.
+/// Rewrites every text in the value so that evaluating it in a plan file gives the same text.
 fn as_it_is(value: &mut Value) {
     match value {
         Value::String(text) => *text = literal(text),
@@ -99,25 +99,25 @@ fn as_it_is(value: &mut Value) {
     }
 }
 
-/// The value as YAML. JSON's values have no keys but texts, so that they can always be written.
+/// Returns the value as YAML. The keys of JSON are strings, so this cannot fail.
 fn yaml(value: &Value) -> String {
     serde_yaml::to_string(value).unwrap_or_default()
 }
 
-/// The lines two columns to the right.
+/// Indents the lines by two columns.
 fn indented(block: &str) -> String {
     let line = |line: &str| if line.is_empty() { "\n".to_owned() } else { format!("  {line}\n") };
     block.lines().map(line).collect()
 }
 
-/// An id from a name: letters and digits, in groups.
+/// Makes an id from a name. It consists of groups of letters and digits.
 fn identifier(name: &str, kind: &str) -> String {
     let mut id = words(name, '-').to_ascii_lowercase();
     id.truncate(MAX_ID);
     if id.is_empty() { kind.replace('_', "-") } else { id.trim_matches('-').to_owned() }
 }
 
-/// An environment variable from a name.
+/// Makes the name of an environment variable from a name.
 fn variable(name: &str, kind: &str) -> String {
     let name = words(name, '_').to_ascii_uppercase();
     match name.chars().next() {
@@ -127,13 +127,13 @@ fn variable(name: &str, kind: &str) -> String {
     }
 }
 
-/// The letters and digits of a text; whatever is between them becomes one `mark`.
+/// Returns the letters and digits of a text. Anything between them becomes one `mark`.
 fn words(text: &str, mark: char) -> String {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join(&mark.to_string())
 }
 
-/// The name, with a number where it is taken.
+/// Returns the name, with a number after it if it is taken.
 fn unique(name: String, mark: &str, taken: &mut BTreeSet<String>) -> String {
     let numbered = (2..).map(|number| format!("{name}{mark}{number}"));
     let free = [name.clone()].into_iter().chain(numbered).find(|name| !taken.contains(name));

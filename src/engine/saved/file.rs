@@ -1,4 +1,4 @@
-//! Saved plans as files: where `plan --out` writes one, and how `apply` takes one in.
+//! Saved plans as files: where `plan --out` writes them, and how `apply` reads them.
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -11,19 +11,19 @@ use crate::failure::Failure;
 use crate::host::fs::{Attributes, Dir, acting_ids};
 use crate::text::file_word;
 
-/// Where a plan is to be saved; nothing is there yet.
+/// The destination of a new saved plan. Nothing exists there yet.
 pub struct Target {
     dir: Dir,
     name: OsString,
-    /// As the user gave it.
+    /// The path as the user gave it.
     shown: PathBuf,
 }
 
 impl Target {
-    /// Finds the folder that the new file is to be in.
+    /// Opens the directory of the new file.
     ///
     /// # Errors
-    /// There is none, or the file is there already.
+    /// The directory does not exist, the acting user cannot create files in it, or the file already exists.
     #[expect(clippy::disallowed_methods, reason = "the user names the file")]
     pub fn find(path: &Path) -> Result<Self, Failure> {
         let cannot = |why: &str| Failure::new(format!("cannot save the plan to {}: {why}", path.display()));
@@ -46,10 +46,10 @@ impl Target {
         Ok(target)
     }
 
-    /// Writes the plan: whole, or not at all.
+    /// Writes the plan completely or not at all.
     ///
     /// # Errors
-    /// Something is there by now, or it cannot be written.
+    /// A file was created there meanwhile, or the plan cannot be written.
     pub fn write(&self, saved: &Saved) -> Result<(), Failure> {
         let attributes = Attributes { uid: None, gid: None, mode: 0o600 };
         self.dir.create(&self.name, &saved.bytes()?, attributes).map_err(|error| {
@@ -57,14 +57,14 @@ impl Target {
         })
     }
 
-    /// As the user gave it.
+    /// Returns the path as the user gave it.
     pub fn shown(&self) -> String {
         self.shown.display().to_string()
     }
 
     fn exists(&self) -> Failure {
         let failure = Failure::new(format!("cannot save the plan to {}: it already exists", self.shown()));
-        // What is there may be the plan file itself.
+        // The existing file may be the plan file itself.
         failure.hint(match load(&self.shown) {
             Ok(_) => format!(
                 "a saved plan is a new file: give another name, or remove the saved plan that is there: `rm {}`",
@@ -75,10 +75,10 @@ impl Target {
     }
 }
 
-/// Reads a saved plan from the file at `path`, which has to be one that the acting user alone could have written.
+/// Reads the saved plan at `path`. Users other than the acting user must not have access to the file.
 ///
 /// # Errors
-/// It is not as `plan --out` left it, or others could have had their hands on it.
+/// The file cannot be read, is not as `plan --out` wrote it, belongs to another user, or is open to other users.
 #[expect(clippy::disallowed_methods, reason = "the user names the file")]
 pub fn load(path: &Path) -> Result<Saved, Failure> {
     let cannot = |why: &str| Failure::new(format!("cannot read the saved plan {}: {why}", path.display()));

@@ -1,9 +1,9 @@
-//! Saved plans: what `plan --out` writes and `apply` takes, once.
+//! Saved plans, which `plan --out` writes and `apply` executes once.
 //!
-//! A file of three lines: what it is, its body (JSON), and a keyed hash of both. It holds the changes that were planned,
-//! and of everything that they depend on a keyed hash: what the steps evaluate to, what their secrets' sources yielded.
-//! The key is in it too, so that what is observed later can be compared with what was observed then; who can read the
-//! file can therefore try guesses at a weak secret, and its mode (0600) is what prevents that.
+//! A file has three lines: its format, its body (JSON), and a keyed hash of both. The body holds the planned changes, and keyed
+//! hashes of everything that they depend on: the evaluated steps and the values of their secrets. It also holds the key, so
+//! that later observations can be compared with those of the plan. Anyone who can read the file can therefore test guesses at a
+//! weak secret; its mode (0600) prevents that.
 
 use crate::failure::Failure;
 use crate::text::{file_word, io_error_text, storage_hint};
@@ -34,36 +34,36 @@ mod tests;
 pub use file::{Target, load};
 pub use show::show_saved;
 
-/// The first line; the number is the format's.
+/// The first line. The number is that of the format.
 const MAGIC: &str = "provision saved plan 1";
-/// How the first line of any format begins.
+/// The start of the first line in every format.
 const ANY_MAGIC: &[u8] = b"provision saved plan ";
 
-/// A run's id is shorter, in bytes.
+/// The maximum size of the record that a plan was applied, in bytes. It is the id of a run, which is shorter.
 const MAX_USED: u64 = 1024;
 
-/// A saved plan, its seal checked.
+/// A saved plan whose seal was checked.
 #[derive(Clone)]
 pub struct Saved {
     body: Body,
     digester: Digester,
-    /// The file that it was read from.
+    /// The path of the file that it was read from.
     path: PathBuf,
 }
 
-/// What a plan depends on besides its steps. Two are equal where a plan of the one holds for the other.
+/// What a plan depends on besides its steps. If two are equal, a plan made for one of them is valid for the other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// The version of provision.
     pub version: String,
     pub host: String,
-    /// Of the machine's id, which is not to leave the machine.
+    /// The digest of the machine's id. The id itself must not leave the machine.
     pub machine: Digest,
     pub user: String,
     pub uid: u32,
     /// The plan file's path, without symlinks.
     pub file: String,
-    /// Of the plan file's bytes.
+    /// The digest of the plan file's bytes.
     pub content: Digest,
 }
 
@@ -81,36 +81,36 @@ pub struct Flags {
 #[serde(rename_all = "snake_case")]
 pub enum Var {
     Value(String),
-    /// There may be a password in it, as in a URL: it has to be given again.
+    /// The value may contain a password, as a URL does, so it has to be given again.
     Hidden(Digest),
 }
 
-/// What a run's steps come down to, under the run's key.
+/// Digests, made with the run's key, of what its steps evaluate to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprints {
-    /// By step: of the step with its templates evaluated, its connection included.
+    /// For each step, the digest of the evaluated step and its connection.
     pub steps: BTreeMap<String, Digest>,
-    /// By step: of what its secret's source yielded, or its connection's. Absent where it yielded nothing.
+    /// For each step, the digest of the value of its secret, or of its connection's. Absent if there is no value.
     pub secrets: BTreeMap<String, Digest>,
-    /// By step: of each file beside the plan file that went into it, by the file's path.
+    /// For each step, the digests of the files beside the plan file that it uses, by path.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub companions: BTreeMap<String, BTreeMap<String, Digest>>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
 struct Body {
-    /// The run that made it.
+    /// The id of the run that made the plan.
     id: String,
-    /// RFC 3339, UTC.
+    /// When the plan was made: RFC 3339, UTC.
     made: String,
-    /// When the observation began that it rests on, in microseconds since 1970.
+    /// When the observation that the plan is based on began, in microseconds since 1970.
     observed: u64,
     origin: Origin,
     flags: Flags,
-    /// The text of a plan file that came from standard input, so that it need not come again.
+    /// The text of a plan file from standard input, so that it need not be given again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     plan_file: Option<String>,
-    /// Hexadecimal.
+    /// The key of the digests, in hexadecimal.
     key: String,
     fingerprints: Fingerprints,
     steps: Vec<SavedStep>,
@@ -122,21 +122,21 @@ struct Body {
     events: Vec<Event>,
 }
 
-/// What was planned of a step.
+/// The plan of one step.
 #[derive(Clone, Serialize, Deserialize)]
 struct SavedStep {
     id: String,
     outcome: Planned,
-    /// It is planned again after other steps, whatever it takes then.
+    /// The step is planned again after other steps, and whatever it then needs is done.
     provisional: bool,
     changes: Vec<AnyChange>,
-    /// Why it is blocked or failed.
+    /// Why the step is blocked or has failed.
     failure: Option<Failure>,
 }
 
 impl Var {
-    /// A `--var` as it may be kept. Nothing tells what a value is for, so a value is not kept if it looks like a password, by its
-    /// name or as URLs and connection strings hold one.
+    /// Returns a `--var` as it is saved. The purpose of a value is unknown, so a value is not kept if it looks like a password
+    /// by its name, or by its form as in URLs and connection strings.
     pub fn of(name: &str, value: &str, digester: &Digester) -> Self {
         let lower = value.to_lowercase();
         let in_url = lower.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
@@ -148,14 +148,14 @@ impl Var {
         }
     }
 
-    /// A `--var` whose value is not kept.
+    /// Returns a `--var` whose value is not kept.
     pub fn hidden(value: &str, digester: &Digester) -> Self {
         Self::Hidden(digester.digest(value.as_bytes()))
     }
 }
 
 impl Saved {
-    /// What was planned, to be written.
+    /// Creates the saved plan to be written.
     pub fn new(
         id: &str,
         made: String,
@@ -175,15 +175,15 @@ impl Saved {
         Self { body, digester: digester.clone(), path: PathBuf::new() }
     }
 
-    /// Whether these bytes set out to be a saved plan, of whatever format and however damaged.
+    /// Returns whether the bytes begin like a saved plan of any format, even a damaged one.
     pub fn is_one(bytes: &[u8]) -> bool {
         bytes.starts_with(ANY_MAGIC) || (!bytes.is_empty() && ANY_MAGIC.starts_with(bytes))
     }
 
-    /// Reads a saved plan. Its id, which names a file, is checked to be one.
+    /// Reads a saved plan. Checks that its id can be the name of a file.
     ///
     /// # Errors
-    /// It is of another format, or not as it was written.
+    /// The plan has another format, or is not as it was written.
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Self, Failure> {
         let again = || replan_hint(path, "provision plan");
         let broken =
@@ -209,45 +209,45 @@ impl Saved {
         Ok(Self { body: parsed, digester, path: path.to_owned() })
     }
 
-    /// The file's bytes.
+    /// Returns the bytes of the file.
     ///
     /// # Errors
-    /// Where a change cannot be written as JSON: a path that is not UTF-8.
+    /// A change cannot be written as JSON, because it has a path that is not UTF-8.
     pub fn bytes(&self) -> Result<Vec<u8>, Failure> {
         let body = serde_json::to_string(&self.body)
             .map_err(|error| Failure::new(format!("cannot write the plan as JSON: {error}")))?;
         Ok(format!("{MAGIC}\n{body}\n{}", sealed(&self.digester, &body)).into_bytes())
     }
 
-    /// Its name: that of the run that made it.
+    /// Returns its id, which is that of the run that made it.
     pub fn id(&self) -> &str {
         &self.body.id
     }
 
-    /// The plan file that it was made from.
+    /// Returns the path of the plan file that it was made from.
     pub fn file(&self) -> &str {
         &self.body.origin.file
     }
 
-    /// The plan file's text, where it came from standard input.
+    /// Returns the text of the plan file if it came from standard input.
     pub fn plan_file(&self) -> Option<&str> {
         self.body.plan_file.as_deref()
     }
 
-    /// The flags that it was made with.
+    /// Returns the flags that it was made with.
     pub fn flags(&self) -> &Flags {
         &self.body.flags
     }
 
-    /// Makes digests that can be compared with its own.
+    /// Returns the digester whose digests can be compared with those of the plan.
     pub fn digester(&self) -> &Digester {
         &self.digester
     }
 
-    /// Compares where it was made with where it is to be applied.
+    /// Checks that it is applied where it was made: with the same host, user, version and plan file.
     ///
     /// # Errors
-    /// All that differs.
+    /// Any of these differs. The failure lists all that differ.
     pub fn check_origin(&self, here: &Origin) -> Result<(), Failure> {
         let there = &self.body.origin;
         let mut differs = Vec::new();
@@ -267,10 +267,10 @@ impl Saved {
         self.refused(&differs)
     }
 
-    /// Compares what the steps evaluate to.
+    /// Checks that the steps evaluate to the same as in the plan.
     ///
     /// # Errors
-    /// The steps that differ: a template, variables or the environment have changed.
+    /// Some steps differ, because a template, a variable or the environment has changed. The failure names them.
     pub fn check_steps(&self, now: &Fingerprints) -> Result<(), Failure> {
         let then = &self.body.fingerprints;
         let ids = then.steps.keys().chain(now.steps.keys().filter(|id| !then.steps.contains_key(*id)));
@@ -289,10 +289,10 @@ impl Saved {
         self.refused(&differs)
     }
 
-    /// Whether it is still to be applied.
+    /// Checks that it has not been applied yet.
     ///
     /// # Errors
-    /// It was applied before, from this file or from a copy; or the state folder, which knows that, cannot be read.
+    /// It was already applied, from this file or from a copy, or the state folder, which records that, cannot be read.
     pub fn check_unused(&self, folder: &StateFolder) -> Result<(), Failure> {
         let Some(dir) = folder.existing(Part::Used)? else { return Ok(()) };
         match state::read(&dir, self.id(), MAX_USED)? {
@@ -301,10 +301,10 @@ impl Saved {
         }
     }
 
-    /// Notes that it is applied now, by the run `by`, and on the disk before anything is changed.
+    /// Records on disk that the run `by` applies it. This is done before anything is changed.
     ///
     /// # Errors
-    /// It was applied before, or that cannot be noted.
+    /// It was already applied, or that cannot be recorded.
     pub fn use_up(&self, folder: &StateFolder, by: &str) -> Result<(), Failure> {
         let dir = folder.make(Part::Used)?;
         let Some(mut file) = state::open(&dir, self.id(), Access::New)? else {
@@ -317,7 +317,7 @@ impl Saved {
         state::sync(&dir)
     }
 
-    /// What is left of a step's verdict, as things are now, under this plan: nothing that was not planned.
+    /// Restricts the current verdict on a step to what was planned.
     pub fn admit(&self, step: &str, verdict: Verdict, now: &Fingerprints) -> Verdict {
         let Some(saved) = self.body.steps.iter().find(|saved| saved.id == step) else {
             return Verdict::Blocked(Failure::new("the saved plan has no such step").hint(self.replan_hint()));
@@ -325,7 +325,7 @@ impl Saved {
         let then = &self.body.fingerprints.secrets;
         match (saved.outcome, verdict) {
             (Planned::Failed, _) => saved.not_planned("failed", self.replan_hint()),
-            // One that was blocked in part has changes that were planned all the same.
+            // A step that was only partly blocked still has planned changes.
             (Planned::Blocked, _) if saved.changes.is_empty() => saved.not_planned("was blocked", self.replan_hint()),
             (_, Verdict::Failed(failure)) => Verdict::Failed(failure),
             _ if then.get(step) != now.secrets.get(step) => Verdict::Blocked(
@@ -350,14 +350,14 @@ impl Saved {
 }
 
 impl Saved {
-    /// When the observation began that it rests on.
+    /// Returns when the observation that the plan is based on began.
     pub fn observed(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_micros(self.body.observed)
     }
 }
 
 impl SavedStep {
-    /// The verdict of a step that the plan was not made for.
+    /// Returns the verdict on a step that was not planned completely.
     fn not_planned(&self, was: &str, again: String) -> Verdict {
         let why = self.failure.as_ref().map(|failure| format!(": {}", failure.message)).unwrap_or_default();
         Verdict::Blocked(Failure::new(format!("it {was} when the plan was made{why}")).hint(again))
@@ -379,7 +379,7 @@ impl SavedStep {
     }
 }
 
-/// The paths of the files that were changed, or are there on one side alone.
+/// Returns the paths of the files that have changed, or exist on one side only.
 fn changed_files(then: Option<&BTreeMap<String, Digest>>, now: Option<&BTreeMap<String, Digest>>) -> Vec<String> {
     let none = BTreeMap::new();
     let (then, now) = (then.unwrap_or(&none), now.unwrap_or(&none));

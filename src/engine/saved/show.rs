@@ -8,11 +8,11 @@ use crate::engine::report::Report;
 use crate::failure::Failure;
 use crate::host::state::StateFolder;
 
-/// Reports what the saved plan at `path` would do, by the events of the plan that it was made from. What would keep it from
-/// being applied is a warning.
+/// Reports what the saved plan at `path` would do, with the events of the run that made it. If it cannot be applied any more,
+/// that is a warning.
 ///
 /// # Errors
-/// It is not as `plan --out` left it, or others could have had their hands on it.
+/// The file cannot be read, is not as `plan --out` wrote it, belongs to another user, or is open to other users.
 pub fn show_saved(path: &Path, folder: &StateFolder, sink: Box<dyn Sink>) -> Result<(), Failure> {
     let saved = load(path)?;
     let report = Report::new(sink);
@@ -39,7 +39,7 @@ pub fn show_saved(path: &Path, folder: &StateFolder, sink: Box<dyn Sink>) -> Res
 }
 
 impl Saved {
-    /// The same plan with its name and with the events that tell of it.
+    /// Returns the same plan with its name and with the events that report it.
     pub fn telling(mut self, plan: &str, events: impl IntoIterator<Item = Event>) -> Self {
         self.body.plan = plan.to_owned();
         self.body.events = events.into_iter().collect();

@@ -36,7 +36,7 @@ fn the_command_for_a_new_plan_keeps_the_flags_of_the_old_one() {
     let rest = "--out /home/ubuntu/x.plan";
     let hint = saved.replan_hint();
     assert_eq!(hint, format!("make a new plan: `rm /home/ubuntu/x.plan && provision plan /plan.yaml {vars} {rest}`"));
-    // Not the day that it was made on, which is the default.
+    // The default is the day on which the plan was made. This is another day.
     saved.body.flags.as_of = jiff::civil::date(2026, 7, 1);
     let hint = saved.replan_hint();
     assert!(hint.contains(&format!("provision plan /plan.yaml --as-of 2026-07-01 {vars} {rest}")), "{hint}");
@@ -74,7 +74,7 @@ fn decided(changes: Vec<AnyChange>) -> Verdict {
     Verdict::Decided(crate::resource::Diff { changes, ..Default::default() })
 }
 
-/// Whether a verdict passes under a plan of a step with `outcome`, which was to be changed to mode 0750.
+/// Returns whether a verdict is admitted by a plan of a step with `outcome` and a change to mode 0750.
 fn passes(outcome: Planned, provisional: bool, verdict: Verdict) -> bool {
     let mut saved = saved();
     let changes = if outcome == Planned::Changes { vec![change("0750")] } else { Vec::new() };
@@ -95,12 +95,12 @@ fn nothing_passes_that_was_not_planned() {
         assert!(!passes(outcome, false, decided(vec![])));
         assert!(!passes(outcome, false, decided(vec![change("0750")])));
     }
-    // What waits for other steps is planned again after them, and that was said.
+    // A step that waits for other steps is planned again after them, and the plan says so.
     assert!(passes(Changes, true, decided(vec![change("0700")])));
     assert!(passes(Changes, true, Verdict::Deferred));
 }
 
-/// What stands in the way of a part of a step keeps the saved plan from none of its other changes.
+/// An obstacle to one part of a step does not prevent the step's other planned changes.
 #[test]
 fn a_step_that_was_blocked_in_part_passes_with_its_planned_changes() {
     let mut saved = saved();
