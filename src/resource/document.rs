@@ -1,5 +1,5 @@
-//! Text that a step brings to its target, with places in it for secrets. The plan file's templates are evaluated in it
-//! already; the secrets' values come in where the text is written, in the step's worker.
+//! Text that a step writes to its target, with placeholders for secrets. The plan file's templates have already been evaluated
+//! in it. The values of the secrets are filled in where the text is written, by the step's worker.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::host::secret::Secret;
 
-/// Text with places for secrets. Free of their values.
+/// Text with placeholders for secrets. It does not contain their values.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Document(Vec<Piece>);
 
@@ -18,13 +18,13 @@ pub struct Document(Vec<Piece>);
 #[serde(from = "SentPiece", into = "SentPiece")]
 pub enum Piece {
     Text(String),
-    /// Text that is not shown, since a variable in it may be a secret.
+    /// Text that is not shown, because a variable in it may be a secret.
     Hidden(String),
-    /// The value of the secret of this name.
+    /// The name of a secret, in place of its value.
     Secret(String),
 }
 
-/// A piece as a worker gets it: `{ text: … }`, `{ hidden: … }` or `{ secret: NAME }`.
+/// A piece as it is sent to a worker: `{ text: … }`, `{ hidden: … }` or `{ secret: NAME }`.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum SentPiece {
@@ -54,10 +54,10 @@ impl From<Piece> for SentPiece {
 }
 
 impl Document {
-    /// A document without text.
+    /// The document without text.
     pub const EMPTY: Self = Self(Vec::new());
 
-    /// The document of these pieces. Two texts beside each other are one.
+    /// Creates a document from pieces. Adjacent texts are merged.
     pub fn new(pieces: impl IntoIterator<Item = Piece>) -> Self {
         let mut merged: Vec<Piece> = Vec::new();
         for piece in pieces {
@@ -70,18 +70,18 @@ impl Document {
         Self(merged)
     }
 
-    /// The same document, its text not to be shown.
+    /// Returns the same document with its text hidden.
     pub fn hidden(self) -> Self {
         let hide = |piece| if let Piece::Text(text) = piece { Piece::Hidden(text) } else { piece };
         Self(self.0.into_iter().map(hide).collect())
     }
 
-    /// The pieces, in their order.
+    /// Returns the pieces in order.
     pub fn pieces(&self) -> &[Piece] {
         &self.0
     }
 
-    /// The names of the secrets in it.
+    /// Returns the names of the secrets in it.
     pub fn secrets(&self) -> BTreeSet<&str> {
         let names = self.0.iter().filter_map(|piece| match piece {
             Piece::Secret(name) => Some(name.as_str()),
@@ -90,7 +90,7 @@ impl Document {
         names.collect()
     }
 
-    /// The whole text; `None` if a secret belongs in it, or may be in it.
+    /// Returns the whole text, or `None` if it contains a secret or may contain one.
     pub fn text(&self) -> Option<&str> {
         match self.0.as_slice() {
             [] => Some(""),
@@ -99,7 +99,7 @@ impl Document {
         }
     }
 
-    /// The whole text with `placeholder` in place of each secret.
+    /// Returns the whole text with `placeholder` for each secret.
     pub fn with_placeholder(&self, placeholder: &str) -> String {
         let texts = self.0.iter().map(|piece| match piece {
             Piece::Text(text) | Piece::Hidden(text) => text.as_str(),
@@ -108,11 +108,11 @@ impl Document {
         texts.collect()
     }
 
-    /// The bytes with the secrets in their places, each as [`Secret::as_password`] has it: without the line ending that
-    /// files and programs put at its end.
+    /// Returns the bytes with the values of the secrets, each by [`Secret::as_password`]: without the line ending that files
+    /// and programs put at its end.
     ///
     /// # Errors
-    /// The names of the secrets that `value_of` does not have.
+    /// `value_of` has no value for some secrets. The error contains their names.
     pub fn fill<'a>(&self, value_of: impl Fn(&str) -> Option<&'a Secret>) -> Result<Secret, Vec<String>> {
         let missing: Vec<String> =
             self.secrets().into_iter().filter(|name| value_of(name).is_none()).map(str::to_owned).collect();
@@ -127,7 +127,7 @@ impl Document {
                 Piece::Secret(name) => value_of(name).map(|secret| Part::Secret(secret.as_password())),
             })
             .collect();
-        // As large as it gets, so that the buffer never moves and leaves a copy behind.
+        // The buffer has its final size, so it never moves and leaves no copy behind.
         let mut bytes = Vec::with_capacity(parts.iter().map(|part| part.bytes().len()).sum());
         parts.iter().for_each(|part| bytes.extend_from_slice(part.bytes()));
         Ok(Secret::new(bytes))
@@ -149,7 +149,7 @@ impl Part<'_> {
 }
 
 impl fmt::Display for Document {
-    /// The text with each secret as a template names it, and without what is hidden.
+    /// Writes the text with each secret as a template names it, and without hidden text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|piece| match piece {
             Piece::Text(text) => f.write_str(text),
@@ -197,11 +197,11 @@ impl<'de> Deserialize<'de> for Document {
     }
 }
 
-/// A document that a template file beside the plan file gave.
+/// A document from a template file beside the plan file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TemplateFile {
-    /// As the plan file names it.
+    /// The name of the file as the plan file has it.
     pub file: String,
     pub text: Document,
 }

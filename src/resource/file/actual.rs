@@ -10,20 +10,20 @@ use crate::resource::attributes::{self, Ownership};
 use crate::resource::regular_file::RegularFile;
 use crate::resource::{ObserveContext, Resource as _};
 
-/// What was observed of a file and of the secrets that it is to hold.
+/// What was observed of a file, and of the secrets in its desired content.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Actual {
     #[serde(flatten)]
     pub ownership: Ownership,
-    /// What keeps the acting user from making entries in the deepest directory on the way to the file that exists.
+    /// What prevents the acting user from creating entries in the deepest existing directory on the way to the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub denied: Option<Denial>,
     /// Temporary entries of a run that was killed.
     #[serde(default)]
     pub leftovers: Vec<String>,
-    /// Of what the file is to hold, unless the source of a secret in it yields nothing.
+    /// The digest of the desired content. `None` if the source of a secret in it has no value.
     pub wanted: Option<Digest>,
-    /// The secrets whose sources yield nothing.
+    /// The secrets whose sources have no value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unset: Vec<String>,
     /// Warnings about the values of the secrets.
@@ -37,25 +37,25 @@ pub struct Actual {
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum Target {
     Missing {
-        /// The parents that are missing too, the outermost first.
+        /// The missing parents, the outermost first.
         missing_parents: Vec<String>,
-        /// The group that it gets from its directory, if chmod(2) clears the set-group-ID bit for the acting user.
+        /// The group that the file gets from its directory, if chmod(2) clears the set-group-ID bit for the acting user.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         foreign_group: Option<String>,
     },
     File(FileSeen),
-    /// Something else has the name.
+    /// Something other than a file.
     Other {
         kind: FileKind,
     },
 }
 
-/// A file that is there.
+/// An existing file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FileSeen {
     #[serde(flatten)]
     pub file: RegularFile,
-    /// In bytes.
+    /// The size in bytes.
     pub size: u64,
     /// Why its content cannot be kept as a rescue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,7 +63,7 @@ pub struct FileSeen {
     pub content: Content,
 }
 
-/// What could be learnt of a file's content.
+/// What could be learnt about a file's content.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "content", rename_all = "snake_case")]
 pub enum Content {
@@ -71,7 +71,7 @@ pub enum Content {
         digest: Digest,
         shown: Shown,
     },
-    /// The acting user may not read it.
+    /// The acting user is not allowed to read it.
     Denied,
     TooLarge,
 }
@@ -84,7 +84,7 @@ pub(super) fn observe(desired: &File, cx: &ObserveContext) -> Result<Actual, Fai
     };
     let place = Place::find(&desired.path)?;
     let denied = place.nearest().entry_denial()?;
-    // What is read there has another size each time.
+    // The content of such a file is different at each reading.
     let is_read = !matches!(denied, Some(Denial::OfKernel { .. }));
     let target = match place.stat()? {
         None => {
@@ -128,7 +128,7 @@ fn content(
     match place.parent()?.read(&place.name, MAX_FILE_BYTES) {
         Ok(Some(seen)) => {
             let digest = cx.digester().digest(&seen.bytes);
-            // A list or a directory above can shut out whom the mode lets in.
+            // An access list or a directory above can exclude users whom the mode includes.
             let is_open = || place.parent().is_ok_and(|parent| parent.is_open_to_all().unwrap_or(false));
             let is_private = seen.stat.mode & READ_BY_ALL == 0 || has_list || desired.is_private() || !is_open();
             let shown = if is_private { Shown::Private } else { text_diff::shown(&seen.bytes) };

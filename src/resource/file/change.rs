@@ -7,35 +7,35 @@ use crate::resource::value::{Identity, Mode};
 use crate::resource::{Action, Description};
 use crate::text;
 
-/// One change of a file. Where no owner or group is given, it stays as it is.
+/// One change of a file. An owner or group that is not given stays as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum Change {
-    /// Takes away what a killed run left beside the target.
+    /// Removes what a killed run left beside the target.
     RemoveLeftovers { path: String, names: Vec<String> },
     Create {
         path: String,
-        /// The parents that are made first.
+        /// The parents that are created first.
         parents: Vec<String>,
-        /// Of the content.
+        /// The digest of the content.
         content: Digest,
         difference: Difference,
         mode: Mode,
         owner: Option<Identity>,
         group: Option<Identity>,
     },
-    /// Puts a file with the content in the place of the one that is there, which is rescued first.
+    /// Replaces the existing file, which is rescued first, by a file with the content.
     Replace {
         path: String,
-        /// Of the content that is there, and of the new one.
+        /// The digests of the existing content and of the new one.
         before: Digest,
         content: Digest,
         difference: Difference,
-        /// Whether the file that is there is empty, so that nothing is to be rescued.
+        /// Whether the existing file is empty, so that nothing needs to be rescued.
         is_empty: bool,
         before_mode: Mode,
         mode: Mode,
-        /// The owner and group before.
+        /// The previous owner and group.
         before_uid: u32,
         before_gid: u32,
         uid: u32,
@@ -45,13 +45,13 @@ pub enum Change {
     Attributes(AttributeChange),
 }
 
-/// What a plan shows of the change of a content.
+/// What a plan shows of a change of content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum Difference {
-    /// The lines of a unified diff, and how many are added and removed.
+    /// The lines of a unified diff, and the numbers of added and removed lines.
     Lines { added: usize, removed: usize, diff: String },
-    /// Why none are shown.
+    /// The reason why no lines are shown.
     NotShown { why: String },
 }
 
@@ -117,7 +117,7 @@ impl Change {
 }
 
 impl Difference {
-    /// The end of a summary.
+    /// Returns the end of a summary.
     fn shown(&self) -> String {
         match self {
             Self::Lines { added: 0, removed: 0, .. } => " (empty)".to_owned(),

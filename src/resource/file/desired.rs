@@ -1,4 +1,4 @@
-//! The keys of the kind as a plan file gives them.
+//! The keys of the kind in a plan file.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,13 @@ use crate::resource::document::{Document, TemplateFile};
 use crate::resource::value::{AbsolutePath, Account, Mode};
 use crate::resource::{KeyError, ObserveContext, Segment};
 
-/// The mode of a new file, and of any with secrets in it, where the plan file gives none.
+/// The mode of a new file without secrets, if the plan file gives none.
 pub const NEW_MODE: Mode = Mode::from_bits(0o644);
+/// The mode of a file with secrets, if the plan file gives none.
 const SECRET_MODE: Mode = Mode::from_bits(0o600);
-/// Larger files (16 MiB) are not replaced: a step's content is much smaller, so that is another file than the one meant.
+/// Larger files (16 MiB) are not replaced. The content of a step is much smaller, so such a file is probably not the intended one.
 pub const MAX_FILE_BYTES: u64 = 16 << 20;
-/// May everyone read it?
+/// The permission bit that lets everyone read a file.
 pub const READ_BY_ALL: u32 = 0o004;
 
 /// The desired state of a file.
@@ -29,7 +30,7 @@ pub struct File {
     pub template: Option<TemplateFile>,
     #[serde(default, deserialize_with = "named_sources")]
     pub secrets: BTreeMap<String, SecretSource>,
-    /// The file's user; a new file is the acting user's where none is given.
+    /// The owner of the file. Without it, a new file belongs to the acting user.
     #[serde(default)]
     pub owner: Option<Account>,
     #[serde(default)]
@@ -39,7 +40,7 @@ pub struct File {
 }
 
 impl File {
-    /// Checks the keys beside each other.
+    /// Checks the keys against each other.
     pub fn check(self) -> Result<Self, KeyError> {
         match (&self.content, &self.template) {
             (Some(_), Some(_)) => Err(KeyError::new("a file has `content` or a `template`, not both")
@@ -53,34 +54,33 @@ impl File {
         }
     }
 
-    /// What the file is to hold.
+    /// Returns the desired content.
     pub fn document(&self) -> &Document {
         static NONE: Document = Document::EMPTY;
         let of_template = self.template.as_ref().map(|template| &template.text);
         self.content.as_ref().or(of_template).unwrap_or(&NONE)
     }
 
-    /// The mode that the file is to have; `None`: a file that is there keeps its own.
+    /// Returns the desired mode. `None` means that an existing file keeps its mode.
     pub fn wanted_mode(&self) -> Option<Mode> {
         self.mode.or((!self.document().secrets().is_empty()).then_some(SECRET_MODE))
     }
 
-    /// The bytes that the file is to hold.
+    /// Returns the desired bytes.
     ///
     /// # Errors
-    /// The names of the secrets whose sources yield nothing.
+    /// The sources of some secrets have no value. The error contains the names of these secrets.
     pub fn wanted(&self, cx: &ObserveContext) -> Result<Secret, Vec<String>> {
         self.document().fill(|name| cx.secret_of(name))
     }
 
-    /// Whether what the file is to hold is not for everyone: it has secrets, or may have, or the mode keeps others from
-    /// reading it.
+    /// Returns whether not everyone may see the content: it has or may have secrets, or the mode denies others to read it.
     pub fn is_private(&self) -> bool {
         self.document().text().is_none() || self.mode.is_some_and(|mode| mode.bits() & READ_BY_ALL == 0)
     }
 }
 
-/// Sources by names that a template can spell.
+/// Reads secret sources whose names can be written in a template.
 fn named_sources<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, SecretSource>, D::Error> {
     let sources: BTreeMap<String, SecretSource> = Option::deserialize(from)?.unwrap_or_default();
     let fits = |name: &str| {

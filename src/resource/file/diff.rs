@@ -68,7 +68,7 @@ fn holds(seen: &FileSeen, wanted: &Digest) -> bool {
     matches!(&seen.content, Content::Read { digest, .. } if digest == wanted)
 }
 
-/// Why the content is not known, for each secret that is not given.
+/// Returns why the content is unknown, for each secret without a value.
 fn reasons(desired: &File, actual: &Actual) -> String {
     let each = actual.unset.iter().map(|name| yields_nothing(desired.secrets.get(name)));
     each.collect::<Vec<_>>().join("; ")
@@ -84,7 +84,7 @@ fn without_secrets(desired: &File, actual: &Actual, path: &str) -> Failure {
     .hint(hints.join("; "))
 }
 
-/// What may be shown of the way from what is there to what is wanted.
+/// Returns what may be shown of the difference between the existing and the desired content.
 fn difference(desired: &File, before: &Shown) -> Difference {
     let not_shown = |why: &str| Difference::NotShown { why: why.to_owned() };
     let document = desired.document();
@@ -108,7 +108,7 @@ fn difference(desired: &File, before: &Shown) -> Difference {
     }
 }
 
-/// The content is another one: a new file takes the old one's place.
+/// Plans the replacement of a file that has different content.
 fn diff_content(
     desired: &File,
     actual: &Actual,
@@ -129,9 +129,9 @@ fn diff_content(
                     "let {user} read it: `chmod u+r {}`; or set run_as: root on the step",
                     shell_word(&desired.path)
                 ),
-                // The mode for its owner is not for this user.
+                // A mode that lets its owner read it would not help this user.
                 Some(owner) => {
-                    // With the colon, also to the user's own group: a new file in its place cannot keep a foreign one.
+                    // The colon also sets the user's own group, because a replacement cannot keep a foreign group.
                     let colon = if seen.file.group_name.is_some() { ":" } else { "" };
                     let command = format!("chown {}{colon} {}", shell_word(&user), shell_word(&desired.path));
                     format!(
@@ -178,7 +178,7 @@ fn diff_content(
     Ok(())
 }
 
-/// The plan file has asked for it, and its author may not have thought of it.
+/// Adds a note if everybody can read a secret. The plan file requests it, but its author may not be aware of it.
 fn note_readers(desired: &File, mode: u32, diff: &mut Diff<Change>) {
     let names = desired.document().secrets();
     if mode & 0o004 != 0 && !names.is_empty() {

@@ -1,4 +1,4 @@
-//! What one would type to make the file by hand.
+//! The commands that create the file by hand.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::host::secret::SecretSource;
 use crate::resource::document::{Document, Piece};
 use crate::text::shell_word;
 
-/// By hand, longer content is rather copied from a file.
+/// Longer content is better copied from a file.
 const MAX_LINES: usize = 40;
 
 pub(super) fn lines(file: &File) -> Vec<String> {
@@ -27,7 +27,7 @@ pub(super) fn lines(file: &File) -> Vec<String> {
             lines.push(format!("{install} FILE {path}"));
         }
         _ => {
-            // The last line ending that printf gives is taken off where the content has none.
+            // printf ends the last line. Its line ending is removed if the content has none.
             let cut = if ends { "" } else { " | head -c -1" };
             lines.push("printf '%s\\n' \\".to_owned());
             let last = words.len() - 1;
@@ -45,7 +45,7 @@ pub(super) fn lines(file: &File) -> Vec<String> {
     lines
 }
 
-/// Each line of the content as a shell's word, and whether the last one has a line ending.
+/// Returns each line of the content as a word of the shell, and whether the last line has a line ending.
 fn words(document: &Document, secrets: &BTreeMap<String, SecretSource>) -> (Vec<String>, bool) {
     let (mut words, mut word, mut ends) = (Vec::new(), String::new(), true);
     for piece in document.pieces() {

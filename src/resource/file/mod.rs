@@ -1,7 +1,7 @@
-//! `file`: a file with its whole content, which may have secrets in it.
+//! `file`: a file with its complete content, which may contain secrets.
 //!
-//! The content is the plan file's own, or a template's beside it. What the file held before is kept as a rescue before a new
-//! file takes its place.
+//! The content is in the plan file, or comes from a template beside it. The previous content of the file is kept as a rescue
+//! before the file is replaced.
 
 use std::path::Path;
 
@@ -145,7 +145,7 @@ impl Rescues for File {
 }
 
 impl File {
-    /// The content to write.
+    /// Returns the content to write.
     fn content(&self, cx: &ExecuteContext) -> Result<Secret, Failure> {
         self.wanted(cx).map_err(|names| {
             Failure::new(format!("a secret of {} no longer has a value: {}", self.path, names.join(", ")))

@@ -2,7 +2,7 @@
 
 use crate::resource::reference::{Key, Reference, Rule, Shape};
 
-/// What a plan file can say of a file.
+/// The keys of a file in a plan file.
 pub static REFERENCE: Reference = Reference {
     summary: "A file with its content, owner, group and mode. What it held before is kept as a rescue.",
     keys: &[

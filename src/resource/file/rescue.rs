@@ -1,6 +1,6 @@
-//! What a file held before a step replaced it: kept in the state folder of the step's user, where nobody else can read it.
+//! Rescues of the previous content of files, in the state folder of the step's user, where nobody else can read them.
 //!
-//! A rescue is one file, named by the run: a line of JSON on the file that it was, then the bytes that it held.
+//! A rescue is one file, named after the run. It has a line of JSON about the original file, and then that file's bytes.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -17,12 +17,12 @@ use crate::text::{aside, io_error_text, plural, shell_word};
 
 /// The version of the first line.
 const FORMAT: u32 = 1;
-/// A path has at most 4096 bytes, each of which JSON may write as six; the rest of the line is small.
+/// The maximum size of the first line. A path has at most 4096 bytes, each of which takes up to six in JSON. The rest is small.
 const MAX_HEADER_BYTES: u64 = 32 << 10;
-/// Rescues are for their owner alone, whoever could read the file.
+/// Only the owner can read a rescue, whoever could read the file.
 const MODE: u32 = 0o600;
 
-/// The file that a rescue was.
+/// The original file of a rescue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Header {
     format: u32,
@@ -51,8 +51,8 @@ impl Kept {
     }
 }
 
-/// Rescues the content of the file at `path`. The id begins with that of the run. If an interrupted run has already made a rescue with
-/// the same content, no other one is made. An empty file needs none.
+/// Rescues the content of the file at `path`. The id of the rescue begins with that of the run. If an interrupted run has
+/// already made a rescue of the same content, that one is used. An empty file needs no rescue.
 pub(super) fn keep(cx: &ExecuteContext, path: &AbsolutePath, seen: &FileSeen) -> Result<Option<Kept>, Failure> {
     if seen.bytes.is_empty() {
         return Ok(None);
@@ -92,7 +92,7 @@ pub(super) fn keep(cx: &ExecuteContext, path: &AbsolutePath, seen: &FileSeen) ->
     }
 }
 
-/// Replaces the file `seen`, which was rescued. If this fails and the file is still there, the rescue is removed again.
+/// Replaces the file `seen`, which was rescued. If this fails and the file still exists, the rescue is removed again.
 ///
 /// # Errors
 /// As [`Dir::replace`].
@@ -124,7 +124,7 @@ pub(super) fn id_in(run: &str, path: &str) -> String {
     format!("{run}-{}", &blake3::hash(path.as_bytes()).to_hex()[..8])
 }
 
-/// The rescues of the file at `path`, the oldest first.
+/// Returns the rescues of the file at `path`, the oldest first.
 pub(super) fn list(cx: &ExecuteContext, path: &AbsolutePath) -> Result<Vec<Rescue>, Failure> {
     let Some(dir) = cx.state_folder()?.existing(Part::Rescues)? else { return Ok(Vec::new()) };
     let rescue = |(id, header): (String, Header)| {
@@ -143,7 +143,7 @@ pub(super) fn list(cx: &ExecuteContext, path: &AbsolutePath) -> Result<Vec<Rescu
     Ok(all(&dir, path)?.into_iter().map(rescue).collect())
 }
 
-/// The bytes that a rescue has.
+/// Returns the bytes of a rescue.
 ///
 /// # Errors
 /// The file has no such rescue.
@@ -152,10 +152,10 @@ pub(super) fn content(cx: &ExecuteContext, path: &AbsolutePath, id: &str) -> Res
     Ok(read(&dir, id, path)?.1)
 }
 
-/// Puts a rescue in its place again. What is there by then is rescued as well.
+/// Restores a rescue. The current content of the file is rescued first.
 ///
 /// # Errors
-/// The file has no such rescue, or the place is not fit for it.
+/// The file has no such rescue, or cannot be restored at its path.
 pub(super) fn restore(cx: &ExecuteContext, path: &AbsolutePath, wanted: &Restoring) -> Result<RescueAnswer, Failure> {
     let id = wanted.id.as_str();
     let dir = cx.state_folder()?.existing(Part::Rescues)?.ok_or_else(|| unknown(path, id))?;
@@ -172,7 +172,7 @@ pub(super) fn restore(cx: &ExecuteContext, path: &AbsolutePath, wanted: &Restori
         );
     }
     let mut notes = Vec::new();
-    // Only root gives a file to others; a user's own files are that user's.
+    // Only root can give a file to others. A file that another user restores belongs to that user.
     let owns_all = fs::acts_as_root();
     let gid = (owns_all || fs::acts_in_group(header.gid)).then_some(header.gid);
     let attributes = Attributes { uid: owns_all.then_some(header.uid), gid, mode: header.mode.bits() };
@@ -204,7 +204,7 @@ pub(super) fn restore(cx: &ExecuteContext, path: &AbsolutePath, wanted: &Restori
     Ok(RescueAnswer::Restore { paths: vec![path.to_string()], notes })
 }
 
-/// The ids and headers of the rescues of one file, the oldest first. What is no rescue is skipped.
+/// Returns the ids and headers of the rescues of one file, the oldest first. Skips other files.
 fn all(dir: &Dir, path: &AbsolutePath) -> Result<Vec<(String, Header)>, Failure> {
     let path = text(path);
     let mut found = Vec::new();
@@ -216,7 +216,7 @@ fn all(dir: &Dir, path: &AbsolutePath) -> Result<Vec<(String, Header)>, Failure>
     Ok(found)
 }
 
-/// What is kept under an id.
+/// Returns the header and the content of the rescue with this id.
 fn read(dir: &Dir, id: &str, path: &AbsolutePath) -> Result<(Header, Vec<u8>), Failure> {
     let is_name = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') && !id.is_empty();
     let found = if is_name { open(dir, id)? } else { None };
@@ -234,7 +234,7 @@ fn read(dir: &Dir, id: &str, path: &AbsolutePath) -> Result<(Header, Vec<u8>), F
     Ok((header, bytes))
 }
 
-/// A rescue's first line, and the file at what follows; `None` for a file that is no rescue.
+/// Returns the first line of a rescue, and the file at the position after it. `None` if the file is not a rescue.
 fn open(dir: &Dir, id: &str) -> Result<Option<(Header, BufReader<std::fs::File>)>, Failure> {
     let Some(file) = state::open(dir, id, Access::Read)? else { return Ok(None) };
     let mut file = BufReader::new(file);

@@ -15,14 +15,14 @@ fn file(path: &Path, more: &str) -> File {
     desired(&format!("{{ path: '{}', {more} }}", path.display()))
 }
 
-/// A view for a step whose secrets have these values. The state folder is beside the step's own folder.
+/// Creates a context for a step whose secrets have these values. The state folder is beside the step's own directory.
 fn context(folder: &Path, secrets: &[(&str, &str)]) -> ObserveContext {
     let secrets = secrets.iter().map(|(name, value)| ((*name).to_owned(), Secret::copy_of(value.as_bytes())));
     ObserveContext::on_host(Digester::with_key([7; 32]), secrets.collect())
         .with_state_folder(StateFolder::at(folder.join("state")))
 }
 
-/// A folder for a step, and one with its state.
+/// Creates a directory for a step, beside the one with its state.
 fn places() -> (tempfile::TempDir, std::path::PathBuf) {
     let top = folder();
     let own = top.path().join("own");
@@ -99,7 +99,7 @@ fn another_content_is_rescued_and_replaced() {
     assert_eq!((paths.len(), notes.len()), (1, 2), "{notes:?}");
     assert_eq!(std_fs::read_to_string(&path).unwrap(), "a = 1\nmine = yes\n");
     assert_eq!(attributes(&path), (50000, 50001, 0o664));
-    // What was replaced by that is rescued as well, and once the file is as it was there is nothing to do.
+    // The replaced content is rescued as well. A second restore has nothing to do.
     assert_eq!(super::rescue::content(&cx, &wanted.path, &id("later")).unwrap(), b"a = 2\n");
     let RescueAnswer::Restore { paths, .. } = wanted.rescue(&restore, &cx).unwrap() else { panic!() };
     assert!(paths.is_empty());
@@ -155,7 +155,7 @@ fn secrets_are_in_the_file_and_nowhere_else() {
     assert_eq!(std_fs::read_to_string(&path).unwrap(), "password = hunter2\n");
     assert_eq!(attributes(&path).2, 0o600);
     let rotated = context(top.path(), &[("db", "hunter3")]);
-    // Everyone may read the file by now.
+    // Meanwhile, everyone may read the file.
     chmod(&path, 0o644);
     let again = converge(&wanted, &rotated, &own);
     assert_eq!((std_fs::read_to_string(&path).unwrap().as_str(), attributes(&path).2), ("password = hunter3\n", 0o600));
@@ -219,7 +219,7 @@ fn what_is_no_file_of_its_own_is_left_alone() {
     std_fs::create_dir(&path).unwrap();
     assert!(refused(&wanted, &cx).message.ends_with("is a directory, not a file"));
     std_fs::remove_dir(&path).unwrap();
-    // A second name: another content takes the place of this name alone, and owner and mode are refused.
+    // With a second name, new content replaces the file under this name only, and changes of owner and mode are refused.
     std_fs::write(&path, "old").unwrap();
     std_fs::hard_link(&path, own.join("other")).unwrap();
     let done = converge(&wanted, &cx, &own);
@@ -244,7 +244,7 @@ fn a_file_that_was_written_to_after_the_plan_is_not_replaced() {
     assert_eq!(std_fs::read_to_string(&path).unwrap(), "newer, by hand");
 }
 
-/// Somebody may have closed it, for instance.
+/// Somebody may have denied others access to it, for instance.
 #[test]
 fn a_file_whose_mode_or_owner_changed_after_the_plan_is_not_replaced() {
     for change in [|path: &Path| chmod(path, 0o600), |path: &Path| chown(path, 50000, 0)] {
@@ -282,7 +282,7 @@ fn a_user_works_with_its_own_rights() {
             std_fs::write(&path, "old").unwrap();
             converge(&file(&path, "content: new"), &cx, &folder.join("own"));
             assert_eq!(std_fs::read_to_string(&path).unwrap(), "new");
-            // Where nothing can be kept, nothing is replaced, and the plan says so.
+            // If nothing can be rescued, nothing is replaced, and the plan says so.
             let nowhere = cx.with_state_folder(StateFolder::at("/proc/provision".into()));
             let failure = refused(&file(&path, "content: newer"), &nowhere);
             assert!(failure.message.contains("cannot be rescued: the state folder /proc/provision"), "{failure}");
@@ -305,7 +305,7 @@ fn lines_are_shown_escaped_and_cut() {
     assert_eq!((cut.added, cut.removed, cut.lines.lines().count()), (500, 0, 101));
     assert!(cut.lines.ends_with("… 401 more lines\n"), "{}", cut.lines);
     assert!(shown("", &"x".repeat(1000)).lines.contains("x…\n"));
-    // A change in a long text is shown; a text of which nothing is left is not compared.
+    // A change in a long text is shown. Long texts that have no line in common are not compared.
     let long: String = (0..9000).map(|number| format!("{number}\n")).collect();
     assert_eq!(shown(&long, &long.replace("4500\n", "changed\n")).added, 1);
     assert!(super::text_diff::compare(&long, &long.replace('\n', "x\n")).is_none());
@@ -367,7 +367,7 @@ fn a_replacement_that_fails_keeps_no_rescue() {
             let path = folder.join("app.conf");
             std_fs::write(&path, "mine").unwrap();
             let cx = context(folder, &[]);
-            // Larger than the limit on file sizes of this process.
+            // This is larger than the file size limit of this process.
             let wanted = file(&path, &format!("content: {}", "x".repeat(20_000)));
             let planned = plan(&wanted, &cx).unwrap().unwrap();
             // SAFETY: no handler is installed, the signal is only ignored.

@@ -1,19 +1,19 @@
-//! What changes in a text, as the lines of a unified diff.
+//! The changes of a text as lines of a unified diff.
 
 use serde::{Deserialize, Serialize};
 use similar::{ChangeTag, TextDiff};
 
 use crate::text::escape_content;
 
-/// A text of more bytes (256 KiB) is not kept to be shown.
+/// The maximum size of a text that is kept to be shown, in bytes (256 KiB).
 const MAX_TEXT_BYTES: usize = 256 << 10;
-/// Where more lines than these differ, both sides together, they are not compared line by line.
+/// The maximum number of different lines, of both texts together, that are compared line by line.
 const MAX_COMPARED_LINES: usize = 4_000;
-/// More lines of a diff are counted and not shown.
+/// The maximum number of lines of a diff that are shown. The others are only counted.
 const MAX_SHOWN_LINES: usize = 100;
-/// A longer line is cut, in characters.
+/// The maximum length of a line that is shown, in characters.
 const MAX_LINE_CHARS: usize = 300;
-/// Lines around a change, as diff(1) has them.
+/// The number of unchanged lines around a change, as in diff(1).
 const CONTEXT: usize = 3;
 
 /// What a plan may show of a file's content.
@@ -21,14 +21,14 @@ const CONTEXT: usize = 3;
 #[serde(tag = "is", content = "text", rename_all = "snake_case")]
 pub enum Shown {
     Text(String),
-    /// Not every user may read it, or it is to hold secrets.
+    /// Not every user may read it, or its desired content has secrets.
     Private,
     Binary,
     /// It is too long to be compared line by line.
     Long,
 }
 
-/// What a plan may show of bytes that every user may read.
+/// Returns what a plan may show of bytes that every user may read.
 pub(super) fn shown(bytes: &[u8]) -> Shown {
     match std::str::from_utf8(bytes) {
         _ if bytes.contains(&0) => Shown::Binary,
@@ -38,7 +38,7 @@ pub(super) fn shown(bytes: &[u8]) -> Shown {
     }
 }
 
-/// How two texts differ.
+/// The difference between two texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TextChange {
     pub added: usize,
@@ -47,7 +47,7 @@ pub(super) struct TextChange {
     pub lines: String,
 }
 
-/// Compares two texts; `None` where too much of them differs.
+/// Compares two texts. Returns `None` if too many lines differ.
 pub(super) fn compare(old: &str, new: &str) -> Option<TextChange> {
     let (old, new): (Vec<&str>, Vec<&str>) = (old.split_inclusive('\n').collect(), new.split_inclusive('\n').collect());
     if differing(&old, &new) > MAX_COMPARED_LINES {
@@ -75,7 +75,7 @@ pub(super) fn compare(old: &str, new: &str) -> Option<TextChange> {
     Some(TextChange { added, removed, lines: lines.finish() })
 }
 
-/// How many lines are left of both once those are taken off that are the same at the start and at the end.
+/// Returns how many lines of both texts remain without those that are the same at the start and at the end.
 fn differing(old: &[&str], new: &[&str]) -> usize {
     let same = old.iter().zip(new).take_while(|(one, other)| one == other).count();
     let (old, new) = (&old[same..], &new[same..]);
