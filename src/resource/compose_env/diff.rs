@@ -14,7 +14,7 @@ use crate::resource::attributes::refusal;
 use crate::resource::{Diff, KeyError};
 use crate::text::{aside, shell_word};
 
-/// The access that `.env` may grant: its owner may read and write it.
+/// The permissions that `.env` may have: only its owner can read and write it.
 const PRIVATE: u32 = 0o600;
 
 pub fn diff(step: &ComposeEnv, actual: &Actual) -> Result<Diff<Change>, Failure> {
@@ -44,7 +44,10 @@ pub fn diff(step: &ComposeEnv, actual: &Actual) -> Result<Diff<Change>, Failure>
     Ok(diff)
 }
 
-/// The places that set the variable, or why the step cannot go on.
+/// Returns the places that set the variable.
+///
+/// # Errors
+/// The step cannot be planned.
 pub(super) fn occurrences<'a>(step: &ComposeEnv, actual: &'a Actual) -> Result<&'a [Occurrence], Failure> {
     if actual.is_one_file {
         let KeyError { failure, .. } = step.is_one_file();
@@ -93,7 +96,7 @@ pub(super) fn occurrences<'a>(step: &ComposeEnv, actual: &'a Actual) -> Result<&
     Err(Failure::new(format!("{place}{elsewhere}")).hint(hint))
 }
 
-/// The variable is in a file that is not edited.
+/// Returns the failure for a variable in a file that is not edited.
 fn in_an_env_file(step: &ComposeEnv, service: &str, path: &Path) -> Failure {
     let (file, variable, shown) = (escape_path(&step.file), &step.variable, escape_path(path));
     let entry = format!("write `{variable}: ${{{variable}}}` into the environment of service {service}");
@@ -189,7 +192,7 @@ fn in_env_file(
     if !names.is_empty() {
         can_replace(&shown, foreign.0, foreign.1, foreign.2)?;
     } else if wide.is_some() {
-        // The mode is set on the file itself.
+        // The mode is set on the existing file, so only a denial of the file itself matters.
         can_replace(&shown, foreign.0, &None, &foreign.2.clone().filter(|denial| denial.is_of_the_file()))?;
     }
     if let (ComposeFile::Read { by_env_file, .. }, false) = (&actual.file, names.is_empty()) {
@@ -220,8 +223,8 @@ fn in_env_file(
     Ok(())
 }
 
-/// Returns a warning if the secret is in a compose file that everybody can read, or goes there. The step does not change the mode of
-/// that file.
+/// Returns a warning if the secret is in a compose file that everybody can read, or will be. The step does not change the mode
+/// of that file.
 fn readable_by_all(step: &ComposeEnv, actual: &Actual, occurrences: &[Occurrence]) -> Option<String> {
     let ComposeFile::Read { mode, is_out_of_reach: false, .. } = &actual.file else { return None };
     let is_readable = u32::from_str_radix(mode, 8).is_ok_and(|bits| bits & 0o004 != 0);
@@ -237,7 +240,7 @@ fn readable_by_all(step: &ComposeEnv, actual: &Actual, occurrences: &[Occurrence
     })
 }
 
-/// Warns that containers may get another value than the one that is set here.
+/// Returns warnings that containers may get a value other than the one that the step sets.
 fn overridden(step: &ComposeEnv, actual: &Actual) -> Vec<String> {
     let ComposeFile::Read { project, overridden, unresolved, .. } = &actual.file else { return Vec::new() };
     let mut warnings = Vec::new();
@@ -275,7 +278,7 @@ fn overridden(step: &ComposeEnv, actual: &Actual) -> Vec<String> {
     warnings
 }
 
-/// Refuses an edit for one service that changes others too.
+/// Fails if an edit for one service also changes other services.
 fn alone(step: &ComposeEnv, affected: &Affected, how: &str, hint: &str) -> Result<(), Failure> {
     let Some(service) = &step.service else { return Ok(()) };
     let others: Vec<&str> = affected.services.iter().map(String::as_str).filter(|name| name != service).collect();
@@ -350,12 +353,12 @@ fn at(occurrence: &Occurrence) -> String {
     place_at(&occurrence.place, occurrence.line)
 }
 
-/// The name of a place in a change, by which it is recognised when the change is made.
+/// Returns the name of a place in a change. When the change is made, the place is recognised by its name.
 pub fn place_at(place: &str, line: usize) -> String {
     format!("{place}, line {line}")
 }
 
-/// The services whose containers were created with the old value.
+/// Returns the services whose containers were created with the old value.
 pub fn stale_services(actual: &Actual, change: &Change) -> Vec<String> {
     let ComposeFile::Read { by_compose_file, by_env_file, .. } = &actual.file else { return Vec::new() };
     match change {

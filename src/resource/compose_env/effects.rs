@@ -1,4 +1,4 @@
-//! What a step does to the services of its project: which of them change, and which do not get the value.
+//! The effects of a step on the services of its project: which of them change, and which do not get the value.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -15,20 +15,20 @@ use crate::host::environment;
 use crate::host::fs::{Dir, Place, escape_path};
 use crate::resource::SubjectState;
 
-/// Larger files are not read, in bytes.
+/// The maximum size of a file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 4 << 20;
-/// All files of a project together, in bytes.
+/// The maximum size of all files of a project together, in bytes.
 const MAX_BYTES: usize = 16 << 20;
 
-/// The files of a project. Each is read once, so that all conclusions are about the same content.
+/// The files of a project. Each is read once, so that everything is derived from the same content.
 #[derive(Default)]
 pub struct Files(RefCell<HashMap<PathBuf, FileText>>);
 
-/// The text of a file, `None` if it does not exist, or why it cannot be read.
+/// The text of a file, `None` if it does not exist, or the reason why it cannot be read.
 type FileText = Result<Option<Zeroizing<String>>, String>;
 
 impl Files {
-    /// Reads a file. Symlinks are followed, as Compose does.
+    /// Reads a file. Follows symlinks, as Compose does.
     pub fn read(&self, path: &Path) -> FileText {
         if let Some(known) = self.0.borrow().get(path) {
             return known.clone();
@@ -45,12 +45,12 @@ impl Files {
             other => other.map_err(|error| error.to_string())?,
         };
         let Some(seen) = seen else { return Ok(None) };
-        // A compose file that is not UTF-8 is refused elsewhere, and other files may be anything.
+        // A compose file that is not UTF-8 is reported elsewhere. Other files may have any content.
         dotenv::decode(&seen.bytes).map(Some).ok_or_else(|| "it contains invalid characters".to_owned())
     }
 }
 
-/// The two files after the edits of a step, each if it changes.
+/// The two files after the edits of a step. `None` if a file does not change.
 pub struct Edits<'a> {
     pub compose_file: Option<&'a str>,
     pub env_file: Option<&'a str>,
@@ -67,13 +67,13 @@ pub struct Effects {
     pub unresolved: Option<Unresolved>,
 }
 
-/// Finds the project of a step and what the edits do in it. `meant` has the services whose value the step sets, and `value` is
-/// what they get.
+/// Finds the project of a step and the effects of the edits on it. `meant` contains the services whose value the step sets, and
+/// `value` is the new value.
 pub fn find(step: &ComposeEnv, files: &Files, edits: &Edits<'_>, meant: &BTreeSet<String>, value: &str) -> Effects {
     let home = environment::home();
     let (file, env_file) = (normal(&step.file), step.env_file());
     let beside = file.with_file_name(".env");
-    // The file of the step stands for `.env`: it is where that leads, or what `--env-file` names.
+    // `.env` is read from the step's `.env` file: the target of a symlink, or the file that `--env-file` names.
     let disk = |path: &Path| files.read(if path == beside { &env_file } else { path });
     let owner = file.parent().and_then(owner_of);
     let trusted = |above: &Path| owner_of(above).is_some_and(|found| found == 0 || Some(found) == owner);
@@ -82,7 +82,7 @@ pub fn find(step: &ComposeEnv, files: &Files, edits: &Edits<'_>, meant: &BTreeSe
     let mut unresolved = None;
     let before = before.unwrap_or_else(|error| {
         unresolved = Some(Unresolved { path: error.path, why: error.why });
-        // The file by itself says more than nothing.
+        // The file alone is better than nothing.
         project.read = vec![file.clone()];
         model::load(&project.folder, std::slice::from_ref(&file), home.as_deref(), &disk).unwrap_or_default()
     });
@@ -113,7 +113,7 @@ pub fn find(step: &ComposeEnv, files: &Files, edits: &Edits<'_>, meant: &BTreeSe
     Effects { project, services, by_compose_file, by_env_file, overridden, in_env_files, unresolved }
 }
 
-/// Whether a path leads to the same file as another one, which must not be a symlink.
+/// Returns whether a path leads to the same file as another path, which must not be a symlink.
 pub(super) fn leads_to(path: &Path, file: &Path) -> bool {
     let inode = |place: Result<Place, _>| place.and_then(|place| place.stat()).ok().flatten();
     match (inode(Place::follow(path)), inode(Place::find(file))) {
@@ -136,7 +136,7 @@ fn affected(before: &Model, after: &Model) -> Affected {
     affected
 }
 
-/// The services that do not get the value, with the files that decide it instead.
+/// Returns the services that do not get the value, with the places in other files that override it.
 fn overridden(
     step: &ComposeEnv,
     project: &Project,
@@ -176,7 +176,7 @@ fn overridden(
             if let Some(environment) = document.get(service, "environment")
                 && let Some(places) = places.get_mut(name)
             {
-                // It may take the variable away.
+                // The environment may remove the variable.
                 places.push(at(&format!("service {name}"), document.node(environment).position.line));
             }
         }
@@ -184,7 +184,7 @@ fn overridden(
     places.into_iter().map(|(service, places)| Overridden { service: service.to_owned(), places }).collect()
 }
 
-/// The files of `env_file` that have the variable.
+/// Returns the files of `env_file` that contain the variable.
 fn in_env_files(step: &ComposeEnv, model: &Model, read: Read<'_>) -> Vec<EnvFileOf> {
     let has_it = |path: &PathBuf| {
         let entries = read(path).ok().flatten().and_then(|text| dotenv::read(&text).ok());
@@ -197,8 +197,8 @@ fn in_env_files(step: &ComposeEnv, model: &Model, read: Read<'_>) -> Vec<EnvFile
     files.collect()
 }
 
-/// Why Compose refuses the project: a service needs an `env_file` that does not exist. Services of profiles that are not active do not
-/// count.
+/// Returns why Compose refuses the project, if a service needs an `env_file` that does not exist. Services with inactive
+/// profiles are ignored.
 fn without_env_file(
     file: &Path,
     model: &Model,
@@ -222,7 +222,7 @@ fn without_env_file(
     Some(Unresolved { path: file.to_owned(), why })
 }
 
-/// The services, with what a follow-up has to know about them.
+/// Returns the services with what follow-ups need to know about them.
 fn services(model: &Model, project: &Project, read: Read<'_>) -> Vec<Service> {
     let active = active_profiles(&project.folder, read);
     let texts = |tree: &Tree, key: &str| -> Vec<String> {

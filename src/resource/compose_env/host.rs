@@ -21,7 +21,7 @@ use crate::resource::attributes::create_parents;
 use crate::resource::{ExecuteContext, ObserveContext, Resource as _};
 use crate::text::shell_word;
 
-/// Larger files are not compose files.
+/// The maximum size of a compose file, in bytes.
 const MAX_BYTES: u64 = 4 << 20;
 const EDIT_BY_HAND: &str = "write the value there by hand; `provision explain` shows how";
 
@@ -91,7 +91,7 @@ pub fn execute(step: &ComposeEnv, change: &Change, cx: &ExecuteContext) -> Resul
                 return edit_env_file(&env_place, names, change, &wanted(step, cx)?);
             }
             let text = set_all("", names, &wanted(step, cx)?)?;
-            // The new .env gets the owner of the compose file, also if root creates it.
+            // A new .env belongs to the owner of the compose file, even if root creates it.
             let owner = place.stat()?.filter(|_| fs::acts_as_root());
             let (uid, gid) = (owner.map(|stat| stat.uid), owner.map(|stat| stat.gid));
             let name = env_place.name.clone();
@@ -104,7 +104,7 @@ pub fn execute(step: &ComposeEnv, change: &Change, cx: &ExecuteContext) -> Resul
             let (env_dir, moved) = (env_place.parent()?, || moved_on(change));
             let stat = env_dir.stat(env)?.ok_or_else(moved)?;
             if stat.links > 1 {
-                // Its other name may be a file of another user, whose mode must not change.
+                // The file may also have a name in another user's directory. The mode under that name must not change.
                 on_latest(|| {
                     let seen = read(&env_place, env)?.ok_or_else(moved)?;
                     Ok(env_dir.rewrite(env, &seen.bytes, &seen, seen.stat.mode & 0o600))
@@ -133,12 +133,13 @@ pub fn execute(step: &ComposeEnv, change: &Change, cx: &ExecuteContext) -> Resul
     Ok(())
 }
 
-/// How often an edit is made again.
+/// The maximum number of attempts to make an edit.
 const EDIT_TRIES: u32 = 8;
-/// How long the second try waits; each later one waits longer.
+/// How long to wait before the second attempt. The wait grows with each attempt.
 const EDIT_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Makes an edit again if somebody, such as another run, has written to the file in between. It then starts from what was written.
+/// Repeats an edit if somebody, such as another run, has written to the file meanwhile. The repeated edit starts from the new
+/// content.
 fn on_latest(edit: impl Fn() -> Result<Result<(), fs::Error>, Failure>) -> Result<(), Failure> {
     for tried in 1..EDIT_TRIES {
         match edit()? {
@@ -151,7 +152,7 @@ fn on_latest(edit: impl Fn() -> Result<Result<(), fs::Error>, Failure>) -> Resul
     Ok(edit()??)
 }
 
-/// Sets the variables in a `.env` that is there.
+/// Sets the variables in an existing `.env`.
 fn edit_env_file(
     place: &Place,
     names: &[String],
@@ -164,7 +165,7 @@ fn edit_env_file(
     Ok(place.parent()?.rewrite(&place.name, &dotenv::encode(&text), &seen, seen.stat.mode & 0o600))
 }
 
-/// The value of the source as a password.
+/// Returns the value of the source as a password.
 fn value(cx: &ObserveContext) -> Option<Secret> {
     cx.secret().map(Secret::as_password)
 }
@@ -212,7 +213,7 @@ fn compose_file(
         }
     };
     let (variable, service) = (step.variable.as_str(), step.service.as_deref());
-    // The edit is tried here, so that a change that cannot be made is not planned.
+    // The edit is tried here, so that an edit that would fail is not planned.
     let edit = wanted.map(|wanted| edit::set(text, variable, service, wanted).map(Zeroizing::new));
     let unproven = match &edit {
         Some(Err(error @ edit::EditError::Unproven { .. })) => Some(error.to_string()),
@@ -270,7 +271,7 @@ fn compose_file(
     })
 }
 
-/// What the step does to the services of the project. Without a value, any other text stands for it.
+/// Returns the effects of the step on the services of the project. Without a value, an arbitrary text takes its place.
 fn effects(
     step: &ComposeEnv,
     files: &Files,
@@ -306,12 +307,12 @@ fn effects(
     effects
 }
 
-/// Whether `.env` is in the directory of the compose file.
+/// Returns whether `.env` is in the directory of the compose file.
 fn is_beside(step: &ComposeEnv) -> bool {
     step.env_file().parent() == step.file.parent()
 }
 
-/// Where a symlink leads.
+/// Returns the target of a symlink to a file.
 fn target(path: &Path, found: FileKind) -> Option<PathBuf> {
     let place = (found == FileKind::Symlink).then(|| Place::follow(path).ok()).flatten()?;
     let is_file = place.stat().ok().flatten().is_some_and(|stat| stat.kind == FileKind::File);
@@ -359,12 +360,12 @@ fn env_file(place: &Place, names: &BTreeSet<&str>, digester: &Digester) -> Resul
     })
 }
 
-/// The owner of the file if a new version would not have it: only root can give files away.
+/// Returns the owner of the file if a new version would have another one: only root can give files away.
 fn foreign_owner(stat: &Stat) -> Option<Box<str>> {
     (!fs::acts_as_root() && stat.uid != fs::acting_ids().0).then(|| name_or_id(stat.uid).into())
 }
 
-/// The group of the file if a new version would not have it: users can give files only to their own groups.
+/// Returns the group of the file if a new version would have another one: users can give files only to their own groups.
 fn foreign_group(stat: &Stat) -> Option<Box<str>> {
     (!fs::acts_in_group(stat.gid)).then(|| group_name_or_id(stat.gid).into())
 }
@@ -381,7 +382,7 @@ fn set_all(text: &str, names: &[String], wanted: &Secret) -> Result<Zeroizing<St
     Ok(text)
 }
 
-/// The places that an edit of `source` changes, as `diff` names them.
+/// Returns the places that an edit of `source` changes, by the names that `diff` uses.
 fn changed_places(step: &ComposeEnv, source: &str, wanted: &str) -> Option<Vec<String>> {
     let document = document::parse(source).ok()?;
     let found = occurrences::find(&document, &step.variable, step.service.as_deref()).occurrences;

@@ -1,7 +1,7 @@
-//! The services of a project as Compose sees them: what `docker compose config` prints, as far as values and files go.
+//! The services of a project as Compose sees them: the values and files that `docker compose config` prints.
 //!
-//! The rules are those of compose-go's `loader`: `extends` within a file, files over files, `include`, then `env_file` beneath
-//! `environment`. The environment of the shell is not known and counts as empty.
+//! The rules are those of compose-go's `loader`. A service may extend another one, files are merged, `include` adds files, and
+//! `environment` overrides `env_file`. The environment of the shell is unknown and treated as empty.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Component, Path, PathBuf};
@@ -12,14 +12,14 @@ use super::tree::Tree;
 use super::{document, dotenv, occurrences};
 use crate::yaml::Document;
 
-/// How many files a project may have.
+/// The maximum number of files in a project.
 const MAX_FILES: usize = 200;
-/// How deep services may extend each other, and files include each other.
+/// The maximum depth to which services extend each other and files include each other.
 const MAX_DEPTH: usize = 60;
-/// How many values all services together may have, with those that they extend.
+/// The maximum number of values of all services together, including those of the services that they extend.
 const MAX_VALUES: usize = 2_000_000;
 
-/// The prefix of the keys with the definitions of what a service is given.
+/// The prefix of the keys for the definitions of the secrets and configs that a service is given.
 const GRANTED: &str = "given ";
 
 /// Reads a file. `None` if it does not exist; an error completes "cannot be read: ".
@@ -38,15 +38,15 @@ pub struct Model {
     pub parts: BTreeMap<String, Vec<Parts>>,
 }
 
-/// A service and those that it extends, the nearest first, each with its file.
+/// A service and those that it extends, the nearest first. Each has the path of its file.
 pub type Parts = Vec<(PathBuf, String)>;
 
 /// A service. Two are equal if Compose makes the same containers from them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
-    /// Everything but the environment. Paths are absolute, and what is granted is written out.
+    /// Everything but the environment. Paths are absolute, and the definitions of secrets and configs are included.
     pub tree: Tree,
-    /// A name without a value is unset.
+    /// The variables by name. A variable without a value is unset.
     pub environment: BTreeMap<String, Option<Zeroizing<String>>>,
 }
 
@@ -61,10 +61,10 @@ pub struct ProjectError {
 /// Reads the project of these files, which are merged in this order.
 ///
 /// # Errors
-/// One of its compose files cannot be read.
+/// A compose file of the project cannot be read.
 pub fn load(folder: &Path, files: &[PathBuf], home: Option<&Path>, read: Read<'_>) -> Result<Model, ProjectError> {
     let mut loader = Loader { read, home, files: Vec::new(), order: Vec::new(), parts: BTreeMap::new(), values: 0 };
-    // Paths begin at the first file, and `.env` is in the folder of the command.
+    // Paths are relative to the first file. `.env` is in the directory in which the command runs.
     let paths = files.first().and_then(|file| file.parent()).unwrap_or(folder);
     let services = loader.group(files, paths, &env_values(&folder.join(".env"), read), 0)?;
     let mut seen = HashSet::new();
@@ -72,7 +72,7 @@ pub fn load(folder: &Path, files: &[PathBuf], home: Option<&Path>, read: Read<'_
     Ok(Model { services, order: loader.order, files: loader.files, parts: loader.parts })
 }
 
-/// The variables of an `.env` file. It has none if it cannot be read.
+/// Reads the variables of an `.env` file. Returns none if it cannot be read.
 pub fn env_values(path: &Path, read: Read<'_>) -> Values {
     let text = read(path).ok().flatten();
     text.and_then(|text| dotenv::values(&text, &|_| None).ok()).unwrap_or_default()
@@ -87,7 +87,7 @@ struct Loader<'a> {
     values: usize,
 }
 
-/// One compose file, and what its texts and paths are resolved with.
+/// A compose file, and what its texts and paths are resolved with.
 struct File<'a> {
     path: PathBuf,
     folder: &'a Path,
@@ -96,12 +96,12 @@ struct File<'a> {
 }
 
 impl Service {
-    /// The files that hold variables for its containers.
+    /// Returns the files with variables for its containers.
     pub fn env_files(&self) -> impl Iterator<Item = PathBuf> {
         self.tree.items_of("env_file").iter().filter_map(|item| item.text_or("path")).map(PathBuf::from)
     }
 
-    /// The files and directories of the host that its containers mount or are given.
+    /// Returns the files and directories of the host that its containers mount or are given.
     pub fn files(&self) -> BTreeSet<PathBuf> {
         let mut files = BTreeSet::new();
         for item in self.tree.items_of("volumes") {
@@ -123,12 +123,12 @@ impl Service {
         files
     }
 
-    /// Whether recreating the containers of `other` is how they become those of this service.
+    /// Returns whether the containers of `other` have to be recreated to become those of this service.
     pub fn recreates(&self, other: &Self) -> bool {
         let containers = |service: &Self| {
             let mut tree = service.tree.clone();
             if let Tree::Map(map) = &mut tree {
-                // Images are not built again.
+                // Recreating containers does not build images again.
                 map.retain(|key, _| !["build", "develop", "profiles", "depends_on"].contains(&key.as_str()));
             }
             tree
@@ -138,7 +138,7 @@ impl Service {
 }
 
 impl Loader<'_> {
-    /// Reads files that are merged, and the ones that they include.
+    /// Reads the files to merge, and the files that they include.
     fn group(
         &mut self,
         files: &[PathBuf],
@@ -243,7 +243,7 @@ impl Loader<'_> {
         Ok(File { path: path.to_owned(), folder, services, extended: BTreeMap::new() })
     }
 
-    /// A service over the one that it extends, and all services that it is made of.
+    /// Returns a service merged over the one that it extends, and all services that it consists of.
     fn extend(
         &mut self,
         file: &mut File<'_>,
@@ -324,7 +324,7 @@ impl Loader<'_> {
         }
     }
 
-    /// Resolves the environment of a service, and what it is granted.
+    /// Resolves the environment of a service, and the secrets and configs that it is given.
     fn service(&self, mut tree: Tree, granted: &Tree, env: &Values) -> Service {
         let mut environment = BTreeMap::new();
         let own = tree.get("environment").map(Tree::pairs).unwrap_or_default();
@@ -374,7 +374,7 @@ fn grant(map: &mut BTreeMap<String, Tree>, granted: &Tree, env: &Values) {
     }
 }
 
-/// The path that Compose makes of a text. `None` for the home directory of another user.
+/// Returns the absolute path that Compose makes from a text. `None` for the home directory of another user.
 fn absolute(path: &str, folder: &Path, home: Option<&Path>) -> Option<String> {
     let path = match path.strip_prefix('~') {
         Some("") => home?.to_owned(),
@@ -384,7 +384,7 @@ fn absolute(path: &str, folder: &Path, home: Option<&Path>) -> Option<String> {
     normal(&path).into_os_string().into_string().ok()
 }
 
-/// The path without `.` and `..`.
+/// Returns the path without `.` and `..`.
 pub fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for component in path.components() {

@@ -13,33 +13,33 @@ pub const FILES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml
 pub const OVERRIDES: [&str; 4] =
     ["compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml"];
 
-/// How Compose comes to the file of a step.
+/// How Compose finds the file of a step.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Project {
-    /// The project's folder.
+    /// The project's directory.
     pub folder: PathBuf,
     /// The files that are merged, in this order.
     pub files: Vec<PathBuf>,
-    /// Whether Compose finds these files by itself in the folder. If not, they are named with `-f`.
+    /// Whether Compose finds these files by itself in the directory. If not, they are named with `-f`.
     pub is_found: bool,
-    /// What has to be named with `--env-file`.
+    /// The file that has to be named with `--env-file`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env_file: Option<PathBuf>,
-    /// All files that were read, with the included and extended ones.
+    /// All files that were read, including extended and included ones.
     #[serde(default)]
     pub read: Vec<PathBuf>,
-    /// If Compose ignores the step's file: the files that it takes instead.
+    /// The files that Compose uses instead, if it ignores the step's file.
     #[serde(default)]
     pub instead: Vec<PathBuf>,
 }
 
 impl Project {
-    /// The command line of `docker compose` for this project, from any directory.
+    /// Returns the command line of `docker compose` for this project, which works in any directory.
     pub fn argv(&self, arguments: &[String]) -> Vec<String> {
         let mut argv = self.compose();
         if self.env_file.is_none() && self.files.first().is_some_and(|file| file.parent() != Some(&self.folder)) {
-            // Compose would look for it beside the first file.
+            // Compose would look for `.env` beside the first file.
             argv.extend(["--env-file".to_owned(), self.folder.join(".env").to_string_lossy().into_owned()]);
         }
         for file in &self.files {
@@ -49,7 +49,7 @@ impl Project {
         argv
     }
 
-    /// The same as people write it: in the folder, if Compose finds the files there by itself.
+    /// Returns the same command as people write it. If Compose finds the files by itself, it enters the directory.
     pub fn command(&self, arguments: &[String]) -> String {
         if !self.is_found {
             return shell_words(&self.argv(arguments));
@@ -67,15 +67,15 @@ impl Project {
         argv
     }
 
-    /// What the project is called in messages: its first file.
+    /// Returns the project's first file, which is its name in messages.
     pub fn subject(&self) -> Option<&PathBuf> {
         self.files.first()
     }
 }
 
-/// Finds the project of a compose file, and reads it as far as it can be read.
+/// Finds the project of a compose file, and reads it as far as possible.
 ///
-/// `trusted` tells for a folder above the file whether its files may be read.
+/// `trusted` returns whether the files in a directory above the file may be read.
 pub fn discover(
     file: &Path,
     home: Option<&Path>,
@@ -91,7 +91,7 @@ pub fn discover(
         is_found: true,
         ..Project::default()
     };
-    // A project in a folder above may include the file.
+    // A project in a directory above may include the file.
     let above = folder.ancestors().skip(1).take_while(|above| trusted(above));
     for above in above {
         if let Some(files) = compose_files(above, read)
@@ -137,7 +137,7 @@ fn with_model(mut project: Project, model: Result<Model, ProjectError>) -> (Proj
     (project, model)
 }
 
-/// The files that Compose takes in a folder without `-f`: those of `COMPOSE_FILE` in `.env`, or the default names.
+/// Returns the files that Compose uses in a directory without `-f`: those of `COMPOSE_FILE` in `.env`, or the default names.
 fn compose_files(folder: &Path, read: Read<'_>) -> Option<Vec<PathBuf>> {
     let env = env_values(&folder.join(".env"), read);
     if let Some(listed) = env.get("COMPOSE_FILE") {
@@ -153,7 +153,7 @@ fn compose_files(folder: &Path, read: Read<'_>) -> Option<Vec<PathBuf>> {
     Some([Some(file), first(&OVERRIDES)].into_iter().flatten().collect())
 }
 
-/// The profiles that `.env` activates.
+/// Returns the profiles that `.env` activates.
 pub fn active_profiles(folder: &Path, read: Read<'_>) -> Vec<String> {
     let env = env_values(&folder.join(".env"), read);
     let listed = env.get("COMPOSE_PROFILES").map(|listed| listed.split(',').map(|name| name.trim().to_owned()));

@@ -1,4 +1,4 @@
-//! Where else the variables of `.env` are used.
+//! Other uses of the variables of `.env`.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -7,7 +7,8 @@ use super::interpolation;
 use super::occurrences::{self, Reading};
 use crate::yaml::{Content, Document, NodeId};
 
-/// The places that use each of `names`, variables of `.env`, besides the values of `variable`, in the order of the file.
+/// Returns the places that use each of `names`, which are variables of `.env`, in the order of the file. The values of
+/// `variable` itself are left out.
 pub fn elsewhere(document: &Document, variable: &str, names: &BTreeSet<&str>) -> BTreeMap<String, Vec<String>> {
     let mut found: BTreeMap<&str, BTreeSet<NodeId>> = names.iter().map(|name| (*name, BTreeSet::new())).collect();
     let Some(root) = document.root().filter(|_| !names.is_empty()) else { return BTreeMap::new() };
@@ -34,7 +35,7 @@ pub fn elsewhere(document: &Document, variable: &str, names: &BTreeSet<&str>) ->
             },
         }
     }
-    // Places that name the variable without a value.
+    // These places name the variable without a value.
     let named = occurrences::variables(document);
     for (name, places) in found.iter_mut().filter(|(name, _)| **name != variable && named.contains(**name)) {
         for occurrence in sites(name) {
@@ -44,7 +45,7 @@ pub fn elsewhere(document: &Document, variable: &str, names: &BTreeSet<&str>) ->
             }
         }
     }
-    // The values of secrets and configs are variables that are named without a `$`.
+    // Secrets and configs name the variable that has their value without a `$`.
     for kind in ["secrets", "configs"] {
         let definitions = document.get(root, kind).map(|kind| document.entries(kind)).unwrap_or_default();
         for source in definitions.iter().filter_map(|(_, definition)| document.get(*definition, "environment")) {
@@ -56,7 +57,7 @@ pub fn elsewhere(document: &Document, variable: &str, names: &BTreeSet<&str>) ->
     found.into_iter().map(|(name, nodes)| (name.to_owned(), nodes.into_iter().map(place).collect())).collect()
 }
 
-/// The service of a place from [`elsewhere`], if it is in one.
+/// Returns the service of a place from [`elsewhere`], if the place is in a service.
 pub fn service_of(place: &str) -> Option<String> {
     let (place, _) = place.rsplit_once(", line ")?;
     place.strip_prefix("service ").map(str::to_owned)
