@@ -1,4 +1,4 @@
-//! Checks that need all steps together.
+//! The checks that need all steps together.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -18,14 +18,14 @@ use crate::plan::conflict::{self, ClaimedBelow, Conflict, Reason, TreeAbove, con
 use crate::plan::graph::{Cycle, Graph, Node as GraphNode, Reason as WaitReason};
 use crate::resource::{Companion, Step};
 
-/// How the claims of all steps relate.
+/// The relations between the claims of all steps.
 #[derive(Debug, Clone, Default)]
 pub struct Relations {
-    /// Which step waits for which other.
+    /// The steps that each step waits for.
     pub graph: Graph,
-    /// For each step, what other steps claim inside of a tree that it owns.
+    /// For each step, the claims of other steps inside a tree that it owns.
     pub below: Vec<Vec<ClaimedBelow>>,
-    /// For each step, the trees of other steps around what it makes.
+    /// For each step, the trees of other steps around what it creates.
     pub above: Vec<Vec<TreeAbove>>,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Claimed<'a> {
     others: Vec<StepClaims<'a>>,
 }
 
-/// A step with its claims, as it is written and with resolved paths and databases.
+/// A step with its claims, as written, and with resolved paths and databases.
 struct StepClaims<'a> {
     step: &'a Step,
     written: Claims,
@@ -43,7 +43,7 @@ struct StepClaims<'a> {
 }
 
 impl<'a> Claimed<'a> {
-    /// Looks the claims up on the host, which takes a moment for each path.
+    /// Looks up the claims on the host, which takes a moment for each path.
     pub(super) fn new(
         steps: &'a [Step],
         others: &'a [Step],
@@ -77,11 +77,11 @@ fn conflicts_of<'a>(steps: impl Iterator<Item = &'a StepClaims<'a>>) -> Vec<Conf
 }
 
 impl PlanFile {
-    /// Returns the files and directories that the steps own, with the step ids. Steps are left out if they need values that only an
-    /// apply has.
+    /// Returns the files and directories that the steps own, with the step ids. Steps that need values that only an apply has
+    /// are left out.
     ///
     /// # Errors
-    /// Flaws of the plan file and unknown variables.
+    /// The plan file has flaws, or a variable is unknown.
     pub fn owned_paths(&self, inputs: &Inputs) -> Result<Vec<(PathBuf, String)>, Diagnostics> {
         let described = self.describe(&[], inputs)?;
         let steps = described.into_iter().filter_map(|described| Some((described.id, described.step.ok()?)));
@@ -93,7 +93,8 @@ impl PlanFile {
         Ok(owned.collect())
     }
 
-    /// The problems that these steps have with each other, and how they relate. What the others own is left to them as well.
+    /// Returns the problems that these steps have with each other, and their relations. What the other steps own is left to
+    /// them as well.
     pub(super) fn check_steps(&self, claimed: &Claimed<'_>) -> (Vec<Diagnostic>, Relations) {
         let steps: Vec<&Step> = claimed.steps.iter().map(|claimed| claimed.step).collect();
         let mut problems = Vec::new();
@@ -117,7 +118,7 @@ impl PlanFile {
         match Graph::new(&nodes) {
             Ok(graph) => (problems, Relations { graph, below, above }),
             Err(cycle) => {
-                // Two steps that own one path also wait for each other. Only that they own it is reported, by `check_all`.
+                // Two steps that own one path also wait for each other. Only the ownership is reported, by `check_all`.
                 let conflicts = conflicts_of(claimed.steps.iter());
                 let members = cycle.steps();
                 let undo_each_other =
@@ -130,8 +131,8 @@ impl PlanFile {
         }
     }
 
-    /// Reports steps that would undo each other, or that wait for each other by `after`, selected or not: one of them alone would undo
-    /// the other too.
+    /// Reports steps that would undo each other, or that wait for each other by `after`, whether they are selected or not. One
+    /// of them alone would undo the other too.
     pub(super) fn check_all(&self, claimed: &Claimed<'_>) -> Vec<Diagnostic> {
         let position = |step: &Step| self.steps.iter().position(|written| written.id == step.id);
         let mut all: Vec<&StepClaims<'_>> = claimed.all().collect();
@@ -244,7 +245,7 @@ impl PlanFile {
         }
     }
 
-    /// Secret sources are read once, before any step runs, so they must not read what a step makes.
+    /// Returns the problems of secret sources that read what a step makes. Sources are read once, before any step runs.
     pub(super) fn check_sources<'a>(
         &self,
         steps: &[Step],
@@ -286,7 +287,8 @@ impl PlanFile {
         problems
     }
 
-    /// A template that a step brings. In a checkout that the plan file itself is in, both come with the next pull.
+    /// Returns the problem if a step makes a template that this step uses. A checkout that also contains the plan file is not a
+    /// problem, because both come with the next pull.
     fn brought_companion(&self, step: &Step, file: &Companion, steps: &[Step], host: &dyn Host) -> Option<Diagnostic> {
         let holds_plan_file = |step: &Step| matches!(&self.folder, Folder::At(folder) if brings(step, folder, host));
         let by = steps.iter().find(|other| brings(other, &file.path, host) && !holds_plan_file(other))?;
@@ -301,13 +303,13 @@ impl PlanFile {
         self.steps.iter().find(|step| step.id == id).map_or(0..0, |step| step.span.clone())
     }
 
-    /// The place of a value of a step's resource.
+    /// Returns the place of a value of a step's resource.
     fn key(&self, id: &str, name: &str) -> Option<Range<usize>> {
         let step = self.steps.iter().find(|step| step.id == id)?;
         step.body.get(name).map(|value| value.span.clone())
     }
 
-    /// Where the source of this name stands in a step.
+    /// Returns the place of the source with this name in a step.
     fn source(&self, id: &str, name: &str) -> Option<Range<usize>> {
         let step = self.steps.iter().find(|step| step.id == id)?;
         let mut sources = sources::of(&step.body, reference_of(step.kind)).into_iter();
@@ -315,10 +317,10 @@ impl PlanFile {
     }
 }
 
-/// The host with the files that steps own as these steps leave them.
+/// The host as it will be with the files of the steps.
 struct Converged<'a> {
     host: &'a dyn Host,
-    /// The texts by located path; `None` if the plan file does not have the text.
+    /// The texts by resolved path. `None` if the plan file does not contain the text.
     texts: HashMap<PathBuf, Option<String>>,
 }
 
@@ -349,12 +351,12 @@ impl Host for Converged<'_> {
     }
 }
 
-/// Who starts the run, and the home directories in which the run reads for this user.
+/// The user who starts the run, and the home directories in which the run reads for this user.
 pub(super) struct Homes {
     launching: User,
-    /// That of the user's steps. As in a worker, it comes from the user database if `HOME` is unset.
+    /// The home directory of the user's steps. As in a worker, it comes from the user database if `HOME` is unset.
     steps: PathBuf,
-    /// That of tunnels.
+    /// The home directory of tunnels.
     tunnels: Option<PathBuf>,
 }
 
@@ -365,7 +367,7 @@ impl Homes {
     }
 }
 
-/// The claims of a step, with the files that its connection needs, and those that it reads in its user's home.
+/// Returns the claims of a step, with the files that its connection needs and those that it reads in its user's home.
 fn claims(step: &Step, connection: &dyn Fn(&str) -> Option<ConnectionSpec>, homes: &Homes, host: &dyn Host) -> Claims {
     let mut claims = step.resource.claims(host);
     let home = match &step.run_as {
@@ -383,7 +385,7 @@ fn claims(step: &Step, connection: &dyn Fn(&str) -> Option<ConnectionSpec>, home
     claims
 }
 
-/// Whether a step makes or changes the file at this path.
+/// Returns whether a step creates or changes the file at this path.
 fn brings(step: &Step, path: &Path, host: &dyn Host) -> bool {
     let path = host.path(path);
     step.resource.claims(host).owns.iter().any(|claim| match claim {

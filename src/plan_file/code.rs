@@ -61,7 +61,7 @@ fn after(template: &str, from: usize, mark: &str) -> usize {
     template[from..].find(mark).map_or(template.len(), |at| from + at + mark.len())
 }
 
-/// Returns the position of the mark that ends an expression or a statement. A mark in a string or in brackets does not.
+/// Returns the position of the mark that ends an expression or a statement. A mark in a string or in brackets does not end it.
 fn end_of_code(template: &str, start: usize, mark: &str) -> usize {
     let mut depth = 0_usize;
     let mut at = start;
@@ -213,7 +213,7 @@ mod tests {
             "{{ prt (1) | default('x') }}",
             "{% if false %}{{ prt() }}{% endif %}x",
             "{{ 'a' if true else prt() }}",
-            // Jinja's own writes out what it knows of everything.
+            // Jinja's own function writes out everything that it knows.
             "{{ debug() }}",
             "{{ debug() | upper }}",
         ] {

@@ -1,4 +1,4 @@
-//! Files that a plan file names beside itself: templates.
+//! Files beside a plan file that it names: templates.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -16,22 +16,22 @@ use crate::text::{io_error_text, shell_word};
 /// Where the files beside a plan file are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Folder {
-    /// They are not read: the plan file is checked by its text alone.
+    /// They are not read, because the plan file is checked by its text alone.
     #[default]
     Unread,
     /// The plan file came from standard input, and has no name.
     Nowhere { is_request: bool },
-    /// In this directory, an absolute path without symlinks, or below it.
+    /// In or below this directory, which is an absolute path without symlinks.
     At(PathBuf),
-    /// A request brought them along, by their names. `folder` is the one of the plan file's name.
+    /// A request contains them by name. `folder` is the directory of the plan file's name.
     Given { folder: PathBuf, files: BTreeMap<String, String> },
 }
 
 impl Folder {
-    /// Reads the text of the file that a plan file names; `None` where the files beside it are not read.
+    /// Reads the text of a file that a plan file names. Returns `None` if the files beside the plan file are not read.
     ///
     /// # Errors
-    /// The name leads out of the folder, or the file cannot be read as text.
+    /// The name leads out of the directory, or the file cannot be read as text.
     pub fn read(&self, name: &str) -> Result<Option<(Companion, String)>, Failure> {
         check_name(name)?;
         let folder = match self {
@@ -56,7 +56,7 @@ impl Folder {
             std::io::ErrorKind::PermissionDenied => cannot("permission denied").hint(readable_hint(&written)),
             _ if written.is_dir() => cannot("it is a directory, not a file")
                 .hint(format!("name a file in it: `ls {}`", shell_word(&written))),
-            // A pipe, or too large.
+            // It is a pipe, or too large.
             _ => cannot(&io_error_text(&error)).hint("name a file of at most 1 MiB"),
         };
         let read = fs::read_below(folder, Path::new(name), MAX_LENGTH as u64);
@@ -74,7 +74,7 @@ impl Folder {
     }
 }
 
-/// Returns how whoever starts provision gets the right to read a template.
+/// Returns the command that lets the user who starts provision read a template.
 #[expect(clippy::disallowed_methods, reason = "only the owner of the plan file's own template is looked at")]
 fn readable_hint(path: &Path) -> String {
     let is_own = std::fs::metadata(path).is_ok_and(|stat| stat.uid() == User::acting().uid);
@@ -89,7 +89,7 @@ fn companion(path: PathBuf, hash: String, text: &str) -> Companion {
     Companion { path, hash, environment }
 }
 
-/// Finds a file that a request brought along, however its name is spelled (`./app.j2`).
+/// Finds a file of a request, however its name is spelled (`./app.j2`).
 fn given(folder: &Path, files: &BTreeMap<String, String>, name: &str) -> Result<(Companion, String), Failure> {
     let components = |name: &str| -> Vec<OsString> {
         let parts = Path::new(name).components().filter(|part| *part != Component::CurDir);
@@ -111,7 +111,7 @@ fn given(folder: &Path, files: &BTreeMap<String, String>, name: &str) -> Result<
     Ok((companion(folder.join(wanted.iter().collect::<PathBuf>()), hash, text), text.clone()))
 }
 
-/// A template is below the plan file's folder, however the name spells it.
+/// Checks that a template is below the plan file's directory, however its name is spelled.
 fn check_name(name: &str) -> Result<(), Failure> {
     let quoted = escape_path(Path::new(name));
     let refused = |why: &str| Failure::new(format!("`{quoted}` {why}"));
@@ -128,7 +128,7 @@ fn check_name(name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What helps against a template that is not there: the name that is meant, if there is one like it.
+/// Returns the remedy for a missing template: a similar name, if there is one.
 fn missing(folder: &Path, name: &str) -> String {
     let names = fs::names_beside(&folder.join(name));
     let last = Path::new(name).file_name().and_then(|name| name.to_str()).unwrap_or_default();

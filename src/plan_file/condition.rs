@@ -1,6 +1,6 @@
-//! A `when` that was meant as a condition. It is prose here, so the step would run regardless.
+//! Detects a `when` that was meant as a condition. Here, `when` is prose, so the step would run regardless.
 
-/// What only conditions of other tools have.
+/// Signs that occur only in conditions of other tools.
 const SIGNS: [&str; 12] = [
     "==",
     "!=",
@@ -16,7 +16,8 @@ const SIGNS: [&str; 12] = [
     "ansible_",
 ];
 
-/// Returns whether a text reads like a condition of Ansible, Terraform or a shell. What is between backticks is quoted.
+/// Returns whether a text reads like a condition of Ansible, Terraform or a shell. Text between backticks is a quotation and
+/// does not count.
 pub fn reads_like_one(text: &str) -> bool {
     let prose: String = text.split('`').step_by(2).collect();
     let prose = prose.trim();

@@ -1,4 +1,5 @@
-//! A connection of the plan file: what its URL leaves out, and whether the plan file or the environment makes it wrong.
+//! A connection of the plan file: the settings that its URL leaves out, and whether a problem is in the plan file or in the
+//! environment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -22,7 +23,7 @@ pub enum Problem {
 /// Returns the connection, completed by its service and by the environment.
 ///
 /// # Errors
-/// What is left out cannot be added, or the whole is wrong.
+/// The missing settings cannot be added, or the completed connection is wrong.
 pub fn completed(node: &Node, spec: ConnectionSpec, inputs: &Inputs) -> Result<ConnectionSpec, Problem> {
     let span = node.get("url").map_or_else(|| node.span.clone(), |url| url.span.clone());
     let problem = |Failure { message, hint }| Box::new(Diagnostic { help: hint, ..Diagnostic::at(span, message) });
@@ -33,7 +34,7 @@ pub fn completed(node: &Node, spec: ConnectionSpec, inputs: &Inputs) -> Result<C
 }
 
 impl PlanFile {
-    /// A connection with its templates evaluated, or every problem of it.
+    /// Returns a connection with its templates evaluated, or every problem of it.
     pub(super) fn connection(&self, node: &Node, evaluator: &Evaluator) -> Result<ConnectionSpec, Vec<Diagnostic>> {
         if let Some(problem) = dbt_profile::problem(node) {
             return Err(vec![problem]);
@@ -59,15 +60,15 @@ fn url_template(connection: &Node) -> Option<(&str, &Range<usize>)> {
     url.text().filter(|text| has_template(text)).map(|text| (text, &url.span))
 }
 
-/// Returns whether the problem is that a template of the URL yields one that is wrong. Then the environment is wrong and not the plan
-/// file, so that only the steps with this connection fail.
+/// Returns whether a template of the URL has a wrong value. Then the environment is wrong and not the plan file, so only the
+/// steps with this connection fail.
 pub fn is_of_value(connection: &Node, problem: &Diagnostic) -> bool {
     let inside =
         |span: &Range<usize>| problem.span.as_ref().is_some_and(|at| span.start <= at.start && at.end <= span.end);
     problem.variable.is_none() && url_template(connection).is_some_and(|(_, span)| inside(span))
 }
 
-/// Returns whether the problem may come from a variable of the environment that is set.
+/// Returns whether the problem may come from an environment variable that is set.
 pub(super) fn is_of_environment(connection: &Node, problem: &Diagnostic, origins: &Origins, inputs: &Inputs) -> bool {
     is_of_value(connection, problem)
         && of_url(connection, origins).iter().any(|origin| match origin {
@@ -77,7 +78,7 @@ pub(super) fn is_of_environment(connection: &Node, problem: &Diagnostic, origins
         })
 }
 
-/// Returns the inputs without the environment that the URL is made from. A problem that is still there is one of the plan file.
+/// Returns the inputs without the environment variables that the URL uses. A problem that remains is one of the plan file.
 pub(super) fn without_environment(connection: &Node, origins: &Origins, inputs: &Inputs) -> Inputs {
     let used = of_url(connection, origins);
     let env = match used.contains(&Origin::AnyEnvironment) {
@@ -95,8 +96,8 @@ pub(super) fn without_environment(connection: &Node, origins: &Origins, inputs: 
     Inputs { env, ..inputs.clone() }
 }
 
-/// Names in the hint what the URL takes from outside the plan file, because the message is about its value. The template itself is
-/// not shown, because a part of a password may be written in it.
+/// Adds to the hint the names that the URL uses from outside the plan file, because the message is about its value. The
+/// template itself is not shown, because it may contain a part of a password.
 pub(super) fn with_origins(connection: &Node, origins: &Origins, mut problem: Diagnostic) -> Diagnostic {
     if problem.unset.is_none() && is_of_value(connection, &problem) {
         let (mut environment, mut given) = (Vec::new(), Vec::new());

@@ -1,5 +1,5 @@
-//! Text that a step brings to its target: in the plan file, or in a template beside it. It is a template as a whole, may
-//! name the step's secrets, and keeps its last line ending.
+//! Text that a step writes to its target, from the plan file or from a template beside it. The whole text is a template, which
+//! can name the step's secrets. It keeps its last line ending.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -20,10 +20,10 @@ use crate::resource::Companion;
 use crate::resource::document::{Document, Piece};
 
 impl Evaluator {
-    /// A text of the plan file, evaluated, with places for the secrets that are declared.
+    /// Evaluates a text of the plan file. The declared secrets become placeholders.
     ///
     /// # Errors
-    /// It is no text, its template is wrong, or it names what is not declared.
+    /// The value is not a text, its template is wrong, or it names a secret that is not declared.
     pub fn document(&self, node: &Node, declared: &BTreeSet<String>) -> Result<Node, Diagnostic> {
         let text = match &node.value {
             Value::Scalar(Scalar { text, .. }) if has_template(text) => text,
@@ -39,7 +39,7 @@ impl Evaluator {
     /// Returns the evaluated text of the template file that a node names, and its unevaluated text if `folder` allows reading it.
     ///
     /// # Errors
-    /// As [`Evaluator::document`], and where the file cannot be read.
+    /// As [`Evaluator::document`], or the file cannot be read.
     pub fn template_file(
         &self,
         node: &Node,
@@ -100,7 +100,7 @@ fn text_node(text: &str, span: &Range<usize>) -> Node {
     Node { span: span.clone(), value: Value::Scalar(scalar) }
 }
 
-/// A document as its kind reads it.
+/// Returns a document in the form that its kind reads.
 fn as_node(document: Document, span: &Range<usize>) -> Node {
     if let Some(text) = document.text() {
         return text_node(text, span);

@@ -3,7 +3,7 @@
 use super::diagnostic::Diagnostic;
 use super::node::{Node, Value};
 
-/// Recognises the fields of a dbt profile, which make one URL.
+/// Returns the problem of a connection with the fields of a dbt profile, which belong in one URL.
 pub(super) fn problem(node: &Node) -> Option<Diagnostic> {
     let Value::Mapping(pairs) = &node.value else { return None };
     let find = |names: &[&str]| pairs.iter().find(|(key, _)| key.text().is_some_and(|key| names.contains(&key)));

@@ -13,7 +13,7 @@ use crate::yaml::is_null;
 /// Reads a typed value from a node.
 ///
 /// # Errors
-/// The first problem, at its place.
+/// The value is wrong. The error is the first problem, at its place.
 pub fn from_node<T: de::DeserializeOwned>(node: &Node) -> Result<T, Error> {
     T::deserialize(Reader(node)).map_err(|error| error.placed(&node.span))
 }
@@ -26,11 +26,11 @@ pub fn with_seed<'de, S: DeserializeSeed<'de>>(node: &'de Node, seed: S) -> Resu
 /// Why a node cannot be read.
 #[derive(Debug)]
 pub struct Error {
-    /// It always has a place outside of this module.
+    /// The problem. Outside this module it always has a place.
     pub problem: Box<Diagnostic>,
-    /// The entry of the node, a mapping, that is wrong; `None` if the mapping as a whole is.
+    /// The entry of the mapping that is wrong. `None` if the mapping as a whole is wrong.
     pub entry: Option<usize>,
-    /// The problem is a value that is not one of these words. The message is completed with the value's key.
+    /// The valid words, if the problem is a value that is none of them. The value's key is added to the message.
     words: Option<&'static [&'static str]>,
 }
 
@@ -40,13 +40,13 @@ impl Error {
         self
     }
 
-    /// The same error, in an entry of the mapping that is read. The outermost mapping comes last.
+    /// Returns the same error in an entry of the mapping that is read. The outermost mapping is the last to set it.
     fn in_entry(mut self, index: usize) -> Self {
         self.entry = Some(index);
         self
     }
 
-    /// The same error, of a value under this key.
+    /// Returns the same error for a value under this key.
     fn under(mut self, key: &Node) -> Self {
         if let Some(words) = self.words.take() {
             let key = key.text().unwrap_or_default();
@@ -72,7 +72,7 @@ fn as_list(text: &str) -> Option<String> {
     is_short.then(|| format!("[{}]", words.iter().map(word).collect::<Vec<_>>().join(", ")))
 }
 
-/// Returns the error without the value that a template gave, which may be a secret.
+/// Returns the error without the value that a template evaluated to, which may be a secret.
 fn without_value(mut error: Error) -> Error {
     if let Some(help) = error.problem.help.as_mut().filter(|help| help.starts_with(AS_LIST)) {
         *help = format!("{AS_LIST}[one, another]");
@@ -80,7 +80,7 @@ fn without_value(mut error: Error) -> Error {
     error
 }
 
-/// The help for a text in the place of a list.
+/// The help for a text in place of a list.
 const AS_LIST: &str = "write it as a list: ";
 
 impl std::error::Error for Error {}
@@ -93,7 +93,7 @@ impl Display for Error {
 
 impl de::Error for Error {
     fn custom<T: Display>(message: T) -> Self {
-        // A `Failure` displays its hint so, and everything else its message again.
+        // With `#`, a `Failure` displays its hint, and everything else its message again.
         let (message, hint) = (message.to_string(), format!("{message:#}"));
         let problem = Diagnostic::of_file(message.as_str());
         if hint == message { problem.into() } else { problem.help(hint).into() }
@@ -101,7 +101,8 @@ impl de::Error for Error {
 
     fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
         let list = if let de::Unexpected::Str(text) = found { as_list(text) } else { None };
-        // The type is shown and not the value, which may be a secret in the wrong place. No list is one.
+        // The type is shown instead of the value, which may be a secret in the wrong place. A key that takes a list never takes
+        // a secret, so its value is shown.
         let found = match found {
             de::Unexpected::Bool(_) => "a boolean",
             de::Unexpected::Unsigned(_) | de::Unexpected::Signed(_) | de::Unexpected::Float(_) => "a number",
@@ -148,7 +149,7 @@ impl de::Error for Error {
     }
 }
 
-/// `a, b or c`
+/// Joins words as in `a, b or c`.
 fn one_of(words: &[&str]) -> String {
     match words {
         [before @ .., last] if !before.is_empty() => format!("{} or {last}", before.join(", ")),
@@ -156,7 +157,7 @@ fn one_of(words: &[&str]) -> String {
     }
 }
 
-/// What serde expects, in the words of a plan file.
+/// Returns what serde expects in the words of a plan file.
 fn plain(expected: &dyn de::Expected) -> String {
     let expected = expected.to_string();
     match expected.as_str() {
@@ -202,7 +203,7 @@ impl<'de> Reader<'de> {
             "true" | "True" | "TRUE" => visitor.visit_bool(true),
             "false" | "False" | "FALSE" => visitor.visit_bool(false),
             text => {
-                // A number keeps its value and not its digits, so `0400` has to be quoted.
+                // A number keeps its value but not its digits, so `0400` has to be quoted.
                 let number = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.'));
                 if let (true, Ok(value)) = (number, text.parse::<u64>()) {
                     visitor.visit_u64(value)
@@ -269,7 +270,7 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
         if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
-    /// Refuses a list: serde would take its items for the fields, in order.
+    /// Refuses a list, because serde would take its items for the fields in order.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -299,7 +300,7 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
             Value::Scalar(scalar) => {
                 let result = visitor.visit_enum(scalar.text.as_str().into_deserializer());
                 result.map_err(|error: Error| match (error.words, scalar.style) {
-                    // What a template gives may be a secret.
+                    // A value that comes from a template may be a secret.
                     (Some(_), Style::Rendered) => {
                         Error { words: error.words, ..Diagnostic::of_file("unknown value").into() }
                     }

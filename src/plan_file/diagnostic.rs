@@ -1,4 +1,4 @@
-//! What is wrong with a plan file, and where.
+//! The problems of a plan file and their places.
 
 use crate::text::nearest;
 use std::ops::Range;
@@ -15,18 +15,19 @@ const SENSITIVE: [&str; 4] = ["value", "password", "source", "url"];
 /// Parts of other keys that suggest a secret.
 const TELLING: [&str; 6] = ["pass", "pwd", "secret", "token", "credential", "private"];
 
-/// Whether a secret may stand under a key: one of [`SENSITIVE`], possibly misspelt, or a key with a part of [`TELLING`].
+/// Returns whether the value of a key may be a secret. The key is one of [`SENSITIVE`], possibly misspelt, or contains a part
+/// of [`TELLING`].
 pub fn is_sensitive(key: &str) -> bool {
     nearest(&key.to_ascii_lowercase(), SENSITIVE).is_some() || is_telling(key)
 }
 
-/// Whether a name tells that what it stands for is a secret.
+/// Returns whether a name suggests that its value is a secret.
 pub fn is_telling(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     TELLING.iter().any(|part| name.contains(part))
 }
 
-/// The byte at which the login of a URL with a password begins: after `://` in `scheme://user:password@host`.
+/// Returns the byte at which the login of a URL with a password begins: after `://` in `scheme://user:password@host`.
 pub fn login(text: &str) -> Option<usize> {
     let begins = text.match_indices("://").map(|(at, mark)| at + mark.len());
     begins.into_iter().find(|at| {
@@ -40,37 +41,37 @@ pub fn login(text: &str) -> Option<usize> {
 pub struct Diagnostic {
     /// `None` if there is no single place (the file as a whole, the command line).
     pub span: Option<Range<usize>>,
-    /// The file in which the place is, if it is not the plan file.
+    /// The file that the place is in, if it is not the plan file.
     pub file: Option<Arc<Source>>,
     pub message: String,
     /// Another place that is involved, with its label.
     pub related: Option<Box<(Range<usize>, String)>>,
     pub help: Option<String>,
-    /// The environment variable that is not set, if that is the problem. The plan file may be right then.
+    /// The environment variable that is not set, if that is the problem. The plan file may then be right.
     pub unset: Option<Box<str>>,
     /// The variable that is not declared, or declared wrongly, if its use is the problem.
     pub variable: Option<Box<str>>,
 }
 
 impl Diagnostic {
-    /// A problem at a place.
+    /// Creates a problem at a place.
     pub fn at(span: Range<usize>, message: impl Into<String>) -> Self {
         Self { span: Some(span), ..Self::of_file(message) }
     }
 
-    /// A problem of the file as a whole.
+    /// Creates a problem of the file as a whole.
     pub fn of_file(message: impl Into<String>) -> Self {
         let message = message.into();
         Self { span: None, file: None, message, related: None, help: None, unset: None, variable: None }
     }
 
-    /// The same problem in another file, which the plan file names at `named`.
+    /// Returns the same problem in another file, which the plan file names at `named`.
     pub fn in_file(mut self, file: Arc<Source>, named: Range<usize>) -> Self {
         self.file = Some(file);
         self.related(named, "named here")
     }
 
-    /// Where the problem stands in the plan file, or where that names its file.
+    /// Returns the place of the problem in the plan file, or the place where the plan file names the problem's file.
     pub fn place(&self) -> Option<&Range<usize>> {
         match (&self.file, &self.related) {
             (Some(_), Some(related)) => Some(&related.0),
@@ -79,32 +80,32 @@ impl Diagnostic {
         }
     }
 
-    /// The same problem with another place.
+    /// Returns the same problem with another place.
     pub fn related(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
         self.related = Some(Box::new((span, label.into())));
         self
     }
 
-    /// The same problem, marked as the use of an undeclared variable.
+    /// Returns the same problem, marked as the use of an undeclared variable.
     pub fn of_variable(mut self, name: &str) -> Self {
         self.variable = Some(name.into());
         self
     }
 
-    /// The same problem with its remedy.
+    /// Returns the same problem with its remedy.
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 }
 
-/// A plan file's text and how to show it.
+/// The text of a file, and how to show it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Source {
-    /// The plan file as the user named it.
+    /// The path of the file as the user gave it.
     pub path: String,
     pub text: String,
-    /// The places that are not shown, in bytes.
+    /// The places that are hidden, in bytes.
     pub secrets: Vec<Range<usize>>,
 }
 
@@ -115,21 +116,21 @@ pub struct Diagnostics {
     pub list: Vec<Diagnostic>,
 }
 
-/// A problem with its place as people count it, for programs. The source line is left out.
+/// A problem for programs, with its place as line and column. The source line is left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DiagnosticPlace {
     pub message: String,
     pub help: Option<String>,
-    /// The path of the file in which the place is, if it is not the plan file.
+    /// The path of the file that the place is in, if it is not the plan file.
     pub file: Option<String>,
-    /// From 1; `None` if there is no single place.
+    /// The line, starting at 1. `None` if there is no single place.
     pub line: Option<usize>,
-    /// From 1, in characters.
+    /// The column in characters, starting at 1.
     pub column: Option<usize>,
 }
 
 impl Diagnostics {
-    /// The problems with their lines and columns.
+    /// Returns the problems with their lines and columns.
     pub fn places(&self) -> Vec<DiagnosticPlace> {
         let place = |problem: &Diagnostic| {
             let source = problem.file.as_deref().unwrap_or(&self.source);
@@ -149,7 +150,7 @@ impl Diagnostics {
 impl std::error::Error for Diagnostics {}
 
 impl std::fmt::Display for Diagnostics {
-    /// Shows each problem as rustc does: message, file, line and column, source line, help.
+    /// Writes each problem as rustc does: message, file, line and column, source line, help.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (index, problem) in self.list.iter().enumerate() {
             if index > 0 {
@@ -199,7 +200,7 @@ impl Source {
         Renderer::plain().render(&[group])
     }
 
-    /// The line of the first value that may be a password: the first hidden value that is not a URL without a login.
+    /// Returns the line of the first value that may be a password: the first hidden value that is not a URL without a login.
     pub fn written_secret(&self) -> Option<usize> {
         let is_secret = |span: &&Range<usize>| {
             let key = self.text[..span.start].trim_end().trim_end_matches(':');
@@ -210,12 +211,12 @@ impl Source {
         Some(self.text[..span.start].matches('\n').count() + 1)
     }
 
-    /// The line in which a span starts, with its secrets hidden, and the span within that line.
+    /// Returns the line in which a span starts, with its secrets hidden, and the span within that line.
     fn place(&self, span: &Range<usize>) -> Place {
         let mut start = floor(&self.text, span.start);
         let mut end = floor(&self.text, span.end).max(start);
         if start == self.text.len() {
-            // The end of the file is shown behind the last line that is not empty.
+            // The end of the file is shown after the last line that is not empty.
             start = self.text.trim_end().len();
             end = start;
         }
@@ -228,14 +229,14 @@ impl Source {
         Place { number, columns, text }
     }
 
-    /// The line that begins at `begin` with its secrets hidden, and where `columns` are then.
+    /// Returns the line that begins at `begin` with its secrets hidden, and the new position of `columns`.
     fn hide(&self, line: &str, begin: usize, columns: Range<usize>) -> (String, Range<usize>) {
         let within = |secret: &Range<usize>| {
             let range = secret.start.max(begin)..secret.end.min(begin + line.len());
             (range.start < range.end).then(|| range.start - begin..range.end - begin)
         };
         let mut secrets: Vec<Range<usize>> = self.secrets.iter().filter_map(within).collect();
-        // Secrets that overlap are hidden as one.
+        // Overlapping secrets are hidden as one.
         secrets.sort_by_key(|secret| secret.start);
         secrets.dedup_by(|next, kept| {
             let is_within = next.start < kept.end;
@@ -257,7 +258,7 @@ impl Source {
             at = secret.end;
         }
         shown.push_str(&line[at..]);
-        // A column inside of a secret moves to the nearest end of the placeholder.
+        // A column inside a secret moves to the nearest end of the placeholder.
         let moved = |column: usize, border: usize| {
             secrets.iter().fold(column, |moved, secret| {
                 if column >= secret.end {
@@ -283,7 +284,7 @@ struct Place {
     text: String,
 }
 
-/// Hides a value after a key for secrets, or in the line below one. This is for lines that could not be parsed. A mapping
+/// Hides a value after a key for secrets, or in the line below such a key. Used for lines that could not be parsed. A mapping
 /// (`{ env: NAME }`), a template and a null are not secrets and are shown.
 fn mask(line: &str, before: &str) -> String {
     for (at, _) in line.match_indices(':') {
@@ -307,13 +308,13 @@ fn mask(line: &str, before: &str) -> String {
     }
 }
 
-/// The key before a colon.
+/// Returns the key before a colon.
 fn last_word(before: &str) -> &str {
     let before = before.trim_end().trim_end_matches(['"', '\'']);
     before.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or("")
 }
 
-/// "did you mean …", or the known words if none is near.
+/// Returns "did you mean …", or the known words if none is similar.
 pub fn suggest(word: &str, known: &[&str]) -> String {
     match nearest(word, known.iter().copied()) {
         Some(candidate) => format!("did you mean `{candidate}`?"),

@@ -1,4 +1,5 @@
-//! The text of a plan file as a [`Node`]: what a plan file does not take of YAML, and where a secret may be written in it.
+//! Reads the text of a plan file as a [`Node`]. Finds the parts of YAML that plan files do not support, and the places where a
+//! secret may be written.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -7,29 +8,29 @@ use super::diagnostic::{Diagnostic, is_sensitive, login};
 use super::node::{Node, Scalar, Style, Value};
 use crate::yaml::{self, Broken, Content, Document as Tree, ErrorKind, Limits, NodeId, is_null};
 
-/// No plan file needs more, and what follows recurses.
+/// No plan file needs more. The functions below recurse, so the depth is limited.
 const LIMITS: Limits = Limits { depth: 64, nodes: 200_000 };
 
-/// What the tags of YAML's core schema begin with.
+/// The prefix of the tags of YAML's core schema.
 const CORE: &str = "tag:yaml.org,2002:";
 
-/// A plan file's text that could be read.
+/// The text of a plan file that could be read.
 #[derive(Debug)]
 pub struct Document {
     pub root: Node,
-    /// What is wrong with it and did not keep it from being read.
+    /// The problems that did not prevent it from being read.
     pub flaws: Vec<Diagnostic>,
-    /// Values that stand where a secret would, were it written into the plan file by mistake.
+    /// The places of values where a secret would be if it were written into the plan file by mistake.
     pub secrets: Vec<Range<usize>>,
 }
 
-/// Why a text cannot be read, and the places of secrets in what was read of it.
+/// Why a text cannot be read, and the places of secrets in the part that was read.
 pub type Refused = Box<(Diagnostic, Vec<Range<usize>>)>;
 
 /// Reads the text of a plan file.
 ///
 /// # Errors
-/// If the text is not YAML, has several documents or none, or is nested too deeply.
+/// The text is not YAML, has several documents or none, or is nested too deeply.
 pub fn parse(text: &str) -> Result<Document, Refused> {
     let (tree, broken) = match Tree::parse(text, LIMITS) {
         Ok(tree) => (tree, None),
@@ -67,8 +68,8 @@ fn explain(error: &yaml::Error) -> Diagnostic {
     }
 }
 
-/// A key that is a list or a mapping: a template without quotes, most of all. What comes after such a template may not be
-/// YAML, so it is looked for in what was read of a broken text, too.
+/// Returns the problem of a key that is a list or a mapping. Usually this is a template without quotes. The text after such a
+/// template may not be YAML, so the part that was read of a broken text is searched too.
 fn wrong_key(text: &str, tree: &Tree) -> Option<Diagnostic> {
     let is_template = |id: &NodeId| {
         let node = tree.node(*id);
@@ -85,7 +86,7 @@ fn wrong_key(text: &str, tree: &Tree) -> Option<Diagnostic> {
     Some(if is_template(&id) { problem.help("a template has to be in quotes: \"{{ … }}\"") } else { problem })
 }
 
-/// Writes out a node with its aliases. The limits have been held by the parser.
+/// Returns a node with its aliases expanded. The parser has already checked the limits.
 fn node(tree: &Tree, id: NodeId) -> Node {
     let written = tree.node(id);
     let value = match &written.content {
@@ -106,7 +107,7 @@ fn node(tree: &Tree, id: NodeId) -> Node {
     Node { span: written.span.clone(), value }
 }
 
-/// What a plan file does not take of YAML.
+/// Returns the problems of YAML that plan files do not support.
 fn flaws(tree: &Tree) -> Vec<Diagnostic> {
     let mut flaws = Vec::new();
     let mut keys = HashSet::new();
@@ -147,7 +148,7 @@ fn is_tagged_string(node: &yaml::Node) -> bool {
     node.tag.as_deref().and_then(|tag| tag.strip_prefix(CORE)) == Some("str")
 }
 
-/// `0400` is 400 for one YAML reader and 256 for another, and whoever writes it means neither.
+/// Returns whether YAML readers disagree about a number: `0400` is 400 for some and 256 for others.
 fn is_ambiguous_number(node: &yaml::Node) -> bool {
     let Content::Scalar { text, style: yaml::Style::Plain } = &node.content else { return false };
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
@@ -157,7 +158,7 @@ fn is_ambiguous_number(node: &yaml::Node) -> bool {
         && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The places of what is written out where a secret belongs, in bytes.
+/// Returns the places, in bytes, of values that are written where a secret belongs.
 fn secrets(tree: &Tree) -> Vec<Range<usize>> {
     let mut secrets = Vec::new();
     for node in tree.nodes() {
@@ -176,7 +177,7 @@ fn secrets(tree: &Tree) -> Vec<Range<usize>> {
     secrets
 }
 
-/// Hides what is written out at a place for secrets. The words of a secret source name one, and are shown.
+/// Hides a value that is written where a secret belongs. The words of a secret source only name the secret, so they are shown.
 fn hide(tree: &Tree, id: NodeId, secrets: &mut Vec<Range<usize>>) {
     match &tree.node(id).content {
         Content::Sequence(items) => items.iter().for_each(|item| hide(tree, *item, secrets)),
@@ -186,7 +187,7 @@ fn hide(tree: &Tree, id: NodeId, secrets: &mut Vec<Range<usize>>) {
         }
         Content::Scalar { text, style } => {
             let is_null = *style == yaml::Style::Plain && is_null(text);
-            // A template names a secret, and does not hold one.
+            // A template names a secret but does not contain it.
             if !is_null && !text.contains("{{") {
                 secrets.push(tree.node(id).span.clone());
             }

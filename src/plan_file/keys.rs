@@ -1,4 +1,4 @@
-//! Reads a mapping key by key, so that all of its problems are reported at once and each at its place.
+//! Reads a mapping key by key, so that all of its problems are reported at once, each at its place.
 
 use std::ops::Range;
 
@@ -9,9 +9,9 @@ use super::template::Evaluator;
 use crate::resource::{KeyError, Segment};
 use crate::yaml;
 
-/// Evaluates a mapping and reads it. A problem under one key does not hide a problem under another. A problem of the
-/// mapping as a whole is reported at `whole`, and only if there is no other: a key that was left out would be missed next.
-/// `value_of` evaluates what stands under a key.
+/// Evaluates a mapping and reads it. A problem under one key does not hide a problem under another. A problem of the mapping as
+/// a whole is reported at `whole`, and only if there is no other, because a key with a problem would be reported as missing
+/// too. `value_of` evaluates the value of a key.
 pub(super) fn by_key<T>(
     mapping: &Node,
     whole: &Range<usize>,
@@ -46,7 +46,7 @@ pub(super) fn by_key<T>(
     }
 }
 
-/// The pairs whose values can be evaluated.
+/// Returns the pairs whose values can be evaluated.
 fn evaluate(
     pairs: &[(Node, Node)],
     value_of: impl Fn(&str, &Node) -> Result<Node, Diagnostic>,
@@ -62,7 +62,8 @@ fn evaluate(
     evaluated
 }
 
-/// A kind's error at the value that it is about, or at the last part of the way there that is written.
+/// Returns a kind's error at the place of the value that it is about. If that value is not written, the place is the last part
+/// of the path to it that is.
 pub(super) fn diagnose(error: KeyError, body: &Node, whole: &Range<usize>, source: &str) -> Diagnostic {
     let mut way = error.path.iter();
     let mut node = body;

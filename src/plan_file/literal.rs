@@ -1,13 +1,13 @@
-//! Text that a plan file gives as it is: templates would be evaluated.
+//! Text that a plan file takes literally, although it may look like a template.
 
 use super::template::has_template;
 
-/// The text as a plan file has to have it, so that evaluating it gives the same text.
+/// Returns a text for a plan file that evaluates to the given text.
 pub fn literal(text: &str) -> String {
     if !has_template(text) {
         return text.to_owned();
     }
-    // JSON's strings are Jinja's too.
+    // JSON's strings are also valid in Jinja.
     format!("{{{{ {} }}}}", serde_json::Value::from(text))
 }
 

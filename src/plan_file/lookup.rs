@@ -1,4 +1,4 @@
-//! One evaluation of a template: what it may look up, what went wrong in there, and where.
+//! One evaluation of a template: what it can look up, what went wrong, and where.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,78 +14,80 @@ use super::diagnostic::{Diagnostic, login, suggest};
 use super::place::Place;
 use super::secret_uses::{SecretUse, SecretUses};
 
-/// Instructions that a template may take, so that every loop ends.
+/// The maximum number of instructions of a template, so that every loop ends.
 const FUEL: u64 = 200_000;
 
-/// Functions, which templates look up like variables.
+/// The functions, which templates look up like variables.
 const FUNCTIONS: [&str; 5] = ["env_var", "secret", "range", "dict", "namespace"];
-/// A function of Jinja that writes out everything that Jinja knows.
+/// A function of Jinja that writes out everything that it knows.
 const DEBUG: &str = "debug";
 
-/// The values from outside the plan file that are a part of a password in a URL, by name. No template shows them elsewhere.
+/// The values from outside the plan file that are part of a password in a URL, by name. No template shows them elsewhere.
 #[derive(Debug, Clone, Default)]
 pub(super) struct UrlSecrets {
     pub environment: BTreeSet<String>,
-    /// Of `--var`.
+    /// Values of `--var`.
     pub given: BTreeSet<String>,
 }
 
-/// What templates get from the plan file and from the user.
+/// The values that templates get from the plan file and from the user.
 pub(super) trait Scope: fmt::Debug + Send + Sync {
-    /// The value of a variable, in a template to which the evaluation of those `inside` led. `None` if no variable has the
-    /// name.
+    /// Returns the value of a variable, or `None` if no variable has the name. `inside` contains the variables whose evaluation
+    /// led to the template that uses it.
     ///
     /// # Errors
-    /// If its own template is wrong, or it needs one of those `inside`.
+    /// The variable's own template is wrong, or needs one of those in `inside`.
     fn variable(self: Arc<Self>, name: &str, inside: &[String]) -> Result<Option<Jinja>, Diagnostic>;
 
-    /// The variables that the plan file declares.
+    /// Returns the variables that the plan file declares.
     fn declared(&self) -> Vec<&str>;
 
-    /// Whether the plan file declares a variable.
+    /// Returns whether the plan file declares a variable.
     fn is_declared(&self, name: &str) -> bool;
 
-    /// Whether a variable may hold a secret, by its name or by what went into it.
+    /// Returns whether a variable may contain a secret, by its name or by the values that it was made from.
     fn is_telling(&self, name: &str) -> bool;
 
-    /// What an environment variable is, and where alone it can be used, if it is a secret. Other templates must not show its value.
+    /// Returns what an environment variable is if it is a secret, and the only place where it can be used. Other templates must
+    /// not show its value.
     fn secret_use(&self, name: &str) -> Option<(&'static str, &'static str)>;
 
-    /// The value of an environment variable that is set.
+    /// Returns the value of an environment variable if it is set.
     fn environment(&self, name: &str) -> Option<&str>;
 
-    /// If `Some`, an unset environment variable is shown as this prefix, its name and `>`.
+    /// Returns the prefix of the placeholder for an unset environment variable: the prefix, the name and `>`. `None` if there
+    /// is no placeholder.
     fn placeholder(&self) -> Option<&'static str>;
 
-    /// The value of every unset environment variable, and of a null in the middle of a text.
+    /// Returns the value of every unset environment variable, and of a null inside a text.
     fn stand_in(&self) -> Option<&'static str>;
 }
 
-/// What one evaluation sees.
+/// The context of one evaluation.
 #[derive(Debug)]
 pub(super) struct Lookup {
     scope: Arc<dyn Scope>,
     place: Place,
     /// The variables whose evaluation led to this one.
     inside: Vec<String>,
-    /// The secrets that may be put in; `None` where none may.
+    /// The secrets that may be inserted. `None` if no secret may be.
     pub(super) secrets: Option<SecretUses>,
-    /// What went wrong first, and the word of the template that it is about.
+    /// The first problem, and the word of the template that it is about.
     problem: Mutex<Option<(Diagnostic, Option<String>)>>,
     unknown: Mutex<Option<String>>,
-    /// The values of environment variables that were used. One of them may be a secret.
+    /// The values of the environment variables that were used. Any of them may be a secret.
     given: Mutex<Vec<String>>,
-    /// Whether something went into it that is a secret by its name, or a URL with a password.
+    /// Whether the evaluation used a value whose name suggests a secret, or a URL with a password.
     is_telling: AtomicBool,
 }
 
 impl Lookup {
-    /// An evaluation of the template at `place`, within those of the variables `inside`.
+    /// Creates an evaluation of the template at `place`, inside the evaluation of the variables `inside`.
     pub(super) fn new(scope: Arc<dyn Scope>, place: Place, inside: &[String]) -> Arc<Self> {
         Arc::new(Self::of(scope, place, inside, None))
     }
 
-    /// An evaluation that may put secrets in.
+    /// Creates an evaluation that can insert secrets.
     pub(super) fn with_secrets(scope: Arc<dyn Scope>, place: Place, secrets: SecretUses) -> Arc<Self> {
         Arc::new(Self::of(scope, place, &[], Some(secrets)))
     }
@@ -96,7 +98,7 @@ impl Lookup {
         Self { scope, place, inside: inside.to_vec(), secrets, problem, unknown, given, is_telling }
     }
 
-    /// Jinja with the functions of plan files.
+    /// Returns Jinja with the functions of plan files.
     pub(super) fn environment(self: &Arc<Self>) -> Environment<'static> {
         let mut jinja = Environment::new();
         jinja.remove_global(DEBUG);
@@ -135,7 +137,7 @@ impl Lookup {
         minijinja::escape_formatter(out, state, value)
     }
 
-    /// Whether a secret may have gone into the evaluation by a variable.
+    /// Returns whether the evaluation may have used a secret through a variable.
     pub(super) fn may_hold_secret(&self) -> bool {
         self.is_telling.load(Ordering::Relaxed)
     }
@@ -168,8 +170,8 @@ impl Lookup {
         if let (true, Some(stand_in)) = (default.is_empty(), self.scope.stand_in()) {
             return Ok(Jinja::from(stand_in));
         }
-        // A name that an expression gave may be a secret. A name that is written in the file is not.
-        // In double quotes of YAML a double quote is escaped.
+        // A name that comes from an expression may be a secret. A name that is written in the file is not. In a YAML string in
+        // double quotes, a double quote is escaped.
         let quotes = ["'", "\"", "\\\""];
         let is_written = quotes.iter().any(|quote| self.place.file_text().contains(&format!("{quote}{name}{quote}")));
         match default {
@@ -204,9 +206,9 @@ impl Lookup {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(noted);
     }
 
-    /// Returns the problem of the first name in a template that is undeclared, or is a function and not called. Jinja accepts an
-    /// undeclared name under `default`, in `is defined`, and in a branch that is not taken, so a typing error would go unnoticed.
-    /// It shows a function as the word "function". `None` if the template cannot be parsed.
+    /// Returns the problem of the first name in a template that is undeclared, or is a function that is not called. Jinja
+    /// accepts an undeclared name under `default`, in `is defined`, and in a branch that is not taken, so a typing error would
+    /// go unnoticed. It shows a function as the word "function". Returns `None` if the template cannot be parsed.
     pub(super) fn misused_name(&self, jinja: &Environment<'_>, text: &str) -> Option<Diagnostic> {
         let mut unknown = code::undeclared(jinja, text)?;
         // Jinja counts `self` as declared, but it has no value here.
@@ -224,12 +226,12 @@ impl Lookup {
         }))
     }
 
-    /// What is wrong with the template, by what went wrong in its evaluation.
+    /// Returns the problem of the template, given the error of its evaluation.
     pub(super) fn explain(&self, error: &Error) -> Diagnostic {
         let part = self.place.part(error);
         let noted = self.problem.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((problem, word)) = noted {
-            // A variable's own problem has its place in the plan file.
+            // The problem of a variable already has its place in the plan file.
             if problem.span.is_some() && problem.unset.is_none() {
                 return problem;
             }
@@ -318,8 +320,8 @@ impl Lookup {
         self.hyphenated(name, part).unwrap_or_else(|| self.unknown_variable(name, part))
     }
 
-    /// Returns the problem of a name with hyphens, of which `name` is a part. Jinja reads `app-dir` as `app` minus `dir`, but its author
-    /// means a name.
+    /// Returns the problem of a name with hyphens that contains `name`. Jinja reads `app-dir` as `app` minus `dir`, but its
+    /// author means a name.
     fn hyphenated(&self, name: &str, part: &Range<usize>) -> Option<Diagnostic> {
         let name = self.place.hyphenated(name, part, |name| self.is_declared(name))?;
         let better = name.replace('-', "_");
@@ -369,7 +371,7 @@ impl Object for Lookup {
     }
 }
 
-/// Returns whether a value is one that a template can write out. Functions and loops have only a description.
+/// Returns whether a template can write out a value. Functions and loops have only a description.
 fn is_text(value: &Jinja) -> bool {
     let begins_with = |mark: char| value.to_string().starts_with(mark);
     match value.kind() {
@@ -380,7 +382,7 @@ fn is_text(value: &Jinja) -> bool {
     }
 }
 
-/// The problem of an environment variable that is not set.
+/// Returns the problem of an environment variable that is not set.
 pub(super) fn unset(name: &str, span: &Range<usize>) -> Diagnostic {
     let mut problem = Diagnostic::at(span.clone(), format!("environment variable {name} is not set"))
         .help(format!("set {name}, or give a default: env_var('{name}', '…')"));

@@ -1,5 +1,6 @@
-//! YAML text -> [`PlanFile`] -> the steps of one run. Nothing here changes the host. It reads the files beside the plan
-//! file, service files, and what shows whether two steps share something. Every problem is reported with its place.
+//! Turns YAML text into a [`PlanFile`], and that into the steps of one run. Nothing here changes the host. Reads the files
+//! beside the plan file, service files, and what shows whether two steps share something. Every problem is reported with its
+//! place.
 
 mod check;
 mod code;
@@ -70,12 +71,12 @@ pub struct Described {
     pub step: Result<Step, Diagnostics>,
 }
 
-/// Which steps a run is about.
+/// The steps that a run is about.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    /// `--only`; empty for all steps.
+    /// The ids of `--only`. Empty for all steps.
     pub only: Vec<String>,
-    /// `--skip`.
+    /// The ids of `--skip`.
     pub skip: Vec<String>,
 }
 
@@ -98,7 +99,7 @@ pub struct Evaluated {
     /// The connections that the selected steps use. If a connection needs an unset environment variable, its steps fail and
     /// the run goes on.
     pub connections: BTreeMap<String, Result<ConnectionSpec, Diagnostic>>,
-    /// How the selected steps relate.
+    /// The relations between the selected steps.
     pub relations: Relations,
 }
 
@@ -106,8 +107,8 @@ impl PlanFile {
     /// Reads a plan file. Messages call it `path`.
     ///
     /// # Errors
-    /// If the text is not YAML. Other problems are reported by [`PlanFile::evaluate`] and [`PlanFile::validate`], together
-    /// with those that they find.
+    /// The text is not YAML. Other problems are reported by [`PlanFile::evaluate`] and [`PlanFile::validate`], together with
+    /// those that they find.
     pub fn parse(path: &str, text: &str) -> Result<Self, Diagnostics> {
         let shape = read::shape(text);
         let source = Source { path: path.to_owned(), text: text.to_owned(), secrets: shape.secrets };
@@ -118,20 +119,21 @@ impl PlanFile {
         Ok(Self { source, folder: Folder::Unread, name, vars, misdeclared, connections, steps, ids, flaws })
     }
 
-    /// Evaluates the selected steps and checks them together. Environment variables of the other steps may be unset: those that
-    /// cannot be evaluated are left out.
+    /// Evaluates the selected steps and checks them together. Environment variables of the other steps may be unset. Steps that
+    /// cannot be evaluated for that reason are left out.
     ///
     /// # Errors
-    /// Every problem of the selected steps and of the selection. An unset environment variable is a problem. Steps that would undo
-    /// each other, or wait for each other, are one whether they are selected or not.
+    /// The selected steps or the selection have problems, all of which are reported. An unset environment variable is a
+    /// problem. Steps that would undo each other, or wait for each other, are a problem whether they are selected or not.
     pub fn evaluate(&self, inputs: &Inputs, selection: &Selection) -> Result<Evaluated, Diagnostics> {
         self.evaluate_beside(inputs, selection, true)
     }
 
-    /// As [`PlanFile::evaluate`], without the problems of other steps: a rescue has to be restorable whatever they are.
+    /// Does the same as [`PlanFile::evaluate`], but ignores problems of other steps, so that a rescue can be restored in spite
+    /// of them.
     ///
     /// # Errors
-    /// Every problem of the selected steps and of the selection.
+    /// The selected steps or the selection have problems, all of which are reported.
     pub fn evaluate_alone(&self, inputs: &Inputs, selection: &Selection) -> Result<Evaluated, Diagnostics> {
         self.evaluate_beside(inputs, selection, false)
     }
@@ -208,8 +210,8 @@ impl PlanFile {
         Ok(Evaluated { name: self.name.clone(), steps, deselected, observed_only, connections, relations })
     }
 
-    /// The steps that are not selected, as far as they can be evaluated. If a selected step owns a whole tree, it leaves out what they
-    /// own in the tree, so it is a problem if one of them cannot be evaluated.
+    /// Returns the steps that are not selected, as far as they can be evaluated. A selected step that owns a whole tree leaves
+    /// out what they own in the tree, so it is then a problem if one of them cannot be evaluated.
     fn others(
         &self,
         steps: &[Step],
@@ -239,7 +241,7 @@ impl PlanFile {
     /// Checks the whole plan file. Environment variables may be unset.
     ///
     /// # Errors
-    /// Every problem that is found.
+    /// The plan file has problems, all of which are reported.
     pub fn validate(&self, inputs: &Inputs) -> Result<(), Diagnostics> {
         let mut problems = self.check_inputs(inputs, &Selection::default());
         let evaluator = self.evaluator(inputs);
@@ -249,7 +251,7 @@ impl PlanFile {
         for (name, node) in &self.connections {
             let mut found = match self.connection(node, &evaluator) {
                 Ok(spec) => {
-                    // Without its service the connection is compared by what the plan file has.
+                    // Without its service, the connection is compared by the settings in the plan file.
                     let complete = completed(node, spec.clone(), inputs);
                     let problem = match &complete {
                         Err(Problem::OfPlanFile(problem)) => vec![(**problem).clone()],
@@ -260,7 +262,7 @@ impl PlanFile {
                 }
                 Err(found) => found,
             };
-            // The plan file is checked, and not the environment that it is checked in.
+            // Only the plan file is checked, and not the environment that it is checked in.
             if found.iter().any(|problem| is_of_environment(node, problem, &origins, inputs)) {
                 let inputs = without_environment(node, &origins, inputs);
                 let connection = self.connection(node, &self.evaluator(&inputs));
@@ -289,7 +291,7 @@ impl PlanFile {
         self.result_of(problems)
     }
 
-    /// The environment variables that the plan file reads. Some hold secrets, so no child process inherits them.
+    /// Returns the environment variables that the plan file reads. Some contain secrets, so no child process inherits them.
     pub fn environment_names(&self) -> std::collections::BTreeSet<String> {
         let mut names = std::collections::BTreeSet::new();
         let nodes = self.vars.values().chain(self.connections.values()).chain(self.steps.iter().map(|step| &step.body));
@@ -299,12 +301,12 @@ impl PlanFile {
         names
     }
 
-    /// The steps' ids in document order.
+    /// Returns the ids of the steps in document order.
     pub fn ids(&self) -> Vec<&str> {
         self.steps.iter().map(|step| step.id.as_str()).collect()
     }
 
-    /// The steps' ids and titles in document order. A template in a title is not evaluated.
+    /// Returns the ids and titles of the steps in document order. A template in a title is not evaluated.
     pub fn titles(&self) -> Vec<(&str, &str)> {
         let mut titles = Vec::new();
         for step in &self.steps {
@@ -314,7 +316,7 @@ impl PlanFile {
         titles
     }
 
-    /// The ids of the steps that may move somebody's work out of the way.
+    /// Returns the ids of the steps that may make rescues.
     pub fn ids_that_keep_rescues(&self) -> Vec<String> {
         self.steps
             .iter()
@@ -323,16 +325,16 @@ impl PlanFile {
             .collect()
     }
 
-    /// The steps with these ids, or all steps if there are no ids, as `explain` shows them. An unset environment variable is
-    /// shown as its name in angle brackets.
+    /// Returns the steps with these ids, or all steps if there are no ids, as `explain` shows them. An unset environment
+    /// variable is shown as its name in angle brackets.
     ///
     /// # Errors
-    /// Flaws of the plan file, unknown ids and unknown variables.
+    /// The plan file has flaws, or an id or a variable is unknown.
     pub fn describe(&self, ids: &[String], inputs: &Inputs) -> Result<Vec<Described>, Diagnostics> {
         let mut problems = self.unknown_variables(inputs);
         problems.extend(self.unknown_steps(ids, ""));
         self.result_of(problems)?;
-        // A value that has to be a path begins with a slash.
+        // A placeholder for a value that has to be a path begins with a slash.
         let evaluators = [None, Some("<"), Some("/<")].map(|placeholder| self.evaluator(inputs).showing(placeholder));
         let describe = |written: &StepSource| {
             let mut tries = evaluators.iter().map(|evaluator| self.step(written, evaluator));
@@ -405,7 +407,7 @@ impl PlanFile {
     }
 }
 
-/// Adds the problems that are not known yet.
+/// Adds the problems that are not in the list yet.
 fn add_new(problems: &mut Vec<Diagnostic>, more: Vec<Diagnostic>) {
     for problem in more {
         if !problems.iter().any(|known| known.message == problem.message) {

@@ -1,4 +1,4 @@
-//! A value of a plan file, as it is written or as its templates give it.
+//! A value of a plan file, as written or as evaluated.
 
 use std::ops::Range;
 
@@ -28,28 +28,28 @@ pub struct Scalar {
     pub style: Style,
 }
 
-/// How a scalar is written, or what a template gave.
+/// How a scalar is written, or what a template evaluated to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
     /// Without quotes: null, a boolean, a number or a string, by YAML's core schema.
     Plain,
-    /// Quoted, or a block. It is always a string.
+    /// In quotes or as a block. It is always a string.
     Quoted,
-    /// The text that a template gave. It can be read as a number or a boolean.
+    /// The text that a template evaluated to. It can be read as a number or a boolean.
     Rendered,
-    /// The number or boolean that a template gave. It can be read as a string.
+    /// The number or boolean that a template evaluated to. It can be read as a string.
     Native,
-    /// The none that a template gave.
+    /// The none that a template evaluated to.
     RenderedNone,
 }
 
 impl Node {
-    /// A null for a missing key.
+    /// Creates a null for a missing key.
     pub fn null(span: Range<usize>) -> Self {
         Self { span, value: Value::Scalar(Scalar { text: String::new(), style: Style::Plain }) }
     }
 
-    /// Whether this is a null of YAML's core schema, or the none of a template.
+    /// Returns whether this is a null of YAML's core schema, or the none of a template.
     pub fn is_null(&self) -> bool {
         match &self.value {
             Value::Scalar(Scalar { style: Style::RenderedNone, .. }) => true,
@@ -58,7 +58,7 @@ impl Node {
         }
     }
 
-    /// The text of a scalar.
+    /// Returns the text of a scalar.
     pub fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Scalar(scalar) => Some(&scalar.text),
@@ -66,7 +66,7 @@ impl Node {
         }
     }
 
-    /// The value under a key of a mapping.
+    /// Returns the value under a key of a mapping.
     pub fn get(&self, name: &str) -> Option<&Self> {
         let Value::Mapping(pairs) = &self.value else { return None };
         pairs.iter().find(|(key, _)| key.text() == Some(name)).map(|(_, value)| value)

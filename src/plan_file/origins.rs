@@ -1,4 +1,4 @@
-//! What a template takes from outside the plan file.
+//! The values that a template uses from outside the plan file.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +11,10 @@ use crate::plan_file::template::environment_names_in;
 /// A value from outside the plan file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Origin {
-    /// `--var`
+    /// The value of a `--var`.
     Given(String),
     Environment(String),
-    /// An environment variable whose name an expression gives.
+    /// An environment variable whose name comes from an expression.
     AnyEnvironment,
 }
 
@@ -30,7 +30,7 @@ impl Origins {
         Self { vars: vars.clone(), given: given.collect() }
     }
 
-    /// What a text leads to, by itself and by the variables in it.
+    /// Returns the origins that a text uses, directly or through variables.
     pub(super) fn of(&self, text: &str) -> BTreeSet<Origin> {
         let mut found = BTreeSet::new();
         let mut known = BTreeSet::new();
@@ -56,7 +56,7 @@ impl Origins {
     }
 }
 
-/// Returns whether the argument of a call of `env_var` is a text without an expression: `('NAME')`, maybe with a default.
+/// Returns whether the argument of a call of `env_var` is a text without an expression: `('NAME')`, possibly with a default.
 fn names_a_variable(call: &str) -> bool {
     let argument = call.trim_start().trim_start_matches('(').trim_start();
     let quote = argument.chars().next().filter(|c| matches!(c, '\'' | '"'));
@@ -64,7 +64,7 @@ fn names_a_variable(call: &str) -> bool {
     rest.is_some_and(|rest| rest.starts_with([')', ',']))
 }
 
-/// Whether the two have an origin in common.
+/// Returns whether two sets have an origin in common.
 pub(super) fn overlap(one: &BTreeSet<Origin>, other: &BTreeSet<Origin>) -> bool {
     let is_environment = |origin: &Origin| !matches!(origin, Origin::Given(_));
     let any = |of: &BTreeSet<Origin>, in_other: &BTreeSet<Origin>| {

@@ -1,4 +1,4 @@
-//! Where a template stands: in the plan file, or in a file beside it.
+//! The place of a template: in the plan file, or in a file beside it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,38 +9,38 @@ use super::diagnostic::{Diagnostic, Source};
 use crate::text::Position;
 use crate::yaml;
 
-/// A template's place in a file, and how a place within it is found.
+/// A template's place in a file, which finds the places within the template.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
-    /// The whole file.
+    /// The text of the whole file.
     text: Arc<str>,
     span: Range<usize>,
     holds: Holds,
 }
 
-/// What stands at the place.
+/// The content of a place.
 #[derive(Debug, Clone)]
 enum Holds {
     /// A string of the plan file.
     String,
-    /// Text of the plan file, which reads so.
+    /// A longer text of the plan file, with its value. Places in it are found by line.
     Text(Arc<str>),
-    /// A file of its own, and where the plan file names it.
+    /// A separate file, and the place where the plan file names it.
     File(Arc<Source>, Range<usize>),
 }
 
 impl Place {
-    /// The place of a string in the plan file.
+    /// Creates the place of a string in the plan file.
     pub(super) fn new(text: Arc<str>, span: Range<usize>) -> Self {
         Self { text, span, holds: Holds::String }
     }
 
-    /// The same place of a longer text, which reads as `text`: a place in it is found by its line.
+    /// Returns the same place for a longer text with the value `text`. Places in it are found by line.
     pub(super) fn of_text(self, text: &str) -> Self {
         Self { holds: Holds::Text(text.into()), ..self }
     }
 
-    /// The place of a file that the plan file names at `named`.
+    /// Creates the place of a file that the plan file names at `named`.
     pub(super) fn of_file(file: Arc<Source>, named: Range<usize>) -> Self {
         Self { text: file.text.as_str().into(), span: 0..file.text.len(), holds: Holds::File(file, named) }
     }
@@ -49,12 +49,12 @@ impl Place {
         self.span.clone()
     }
 
-    /// The text of the whole file.
+    /// Returns the text of the whole file.
     pub(super) fn file_text(&self) -> &str {
         &self.text
     }
 
-    /// The same problem, known to stand in this file.
+    /// Returns the same problem, marked as a problem of this file.
     pub(super) fn mark(&self, problem: Diagnostic) -> Diagnostic {
         match &self.holds {
             Holds::File(file, named) => problem.in_file(Arc::clone(file), named.clone()),
@@ -62,7 +62,7 @@ impl Place {
         }
     }
 
-    /// The part that an error is about, or else all of it.
+    /// Returns the part that an error is about, or else the whole place.
     pub(super) fn part(&self, error: &Error) -> Range<usize> {
         let part = match &self.holds {
             Holds::String => None,
@@ -72,14 +72,14 @@ impl Place {
         part.unwrap_or_else(|| self.span.clone())
     }
 
-    /// Where a line of the text stands in the plan file.
+    /// Returns the place of a line of the text in the plan file.
     fn in_text(&self, text: &str, line: &Range<usize>) -> Option<Range<usize>> {
         let first = yaml::locate(&self.text, &self.span, text, Position::of(text, line.start))?;
         let shown = self.text[first.start..].lines().next()?;
         Some(first.start..first.start + line.len().min(shown.len()))
     }
 
-    /// Where the comment begins that is not closed, if there is one.
+    /// Returns the place of the start of a comment that is not closed, if there is one.
     pub(super) fn open_comment(&self) -> Option<Range<usize>> {
         let source = self.text.get(self.span.clone())?;
         let mut from = 0;
@@ -92,14 +92,14 @@ impl Place {
         }
     }
 
-    /// Where a word of the template stands, within a part of it; or else that part.
+    /// Returns the place of a word of the template within a part of it, or else that part.
     pub(super) fn find(&self, word: &str, part: &Range<usize>) -> Range<usize> {
         let source = self.text.get(part.clone()).unwrap_or_default();
         let borders = |at: usize| {
             let letter = |c: char| c.is_alphanumeric() || c == '_';
             !source[..at].ends_with(letter) && !source[at + word.len()..].starts_with(letter)
         };
-        // In an expression or a block, not in the text around them.
+        // Code is in an expression or a block, and not in the text around them.
         let is_code = |at: usize| {
             let before = &source[..at];
             let opened = before.rfind("{{").max(before.rfind("{%"));
@@ -110,13 +110,13 @@ impl Place {
         let found = all().find(|at| is_code(*at)).or_else(|| all().find(|at| *at >= inside));
         match found.filter(|_| !word.is_empty()) {
             Some(at) => part.start + at..part.start + at + word.len(),
-            // The line of an error is where a block begins, at times.
+            // Sometimes the line of an error is the one where a block begins.
             None if *part != self.span => self.find(word, &self.span),
             None => part.clone(),
         }
     }
 
-    /// A word with hyphens in the template, of which an undeclared name is a part.
+    /// Returns a word with hyphens in the template that contains an undeclared name.
     pub(super) fn hyphenated(
         &self,
         part: &str,
@@ -134,7 +134,7 @@ impl Place {
     }
 }
 
-/// The line of a template that an error is about.
+/// Returns the line of a template that an error is about.
 fn line(error: &Error, template: &str) -> Option<Range<usize>> {
     let start: usize = template.split_inclusive('\n').take(error.line()?.checked_sub(1)?).map(str::len).sum();
     let line = template.get(start..)?.lines().next()?;

@@ -14,7 +14,7 @@ use crate::text::nearest;
 pub(super) const TOP: [&str; 4] = ["name", "vars", "connections", "steps"];
 pub(super) const STEP: [&str; 8] = ["id", "title", "why", "symptom", "when", "run_as", "after", "max_changes"];
 
-/// A longer plan file should be split.
+/// The maximum number of steps. A longer plan file should be split.
 const MAX_STEPS: usize = 2_000;
 
 /// The part of a plan file that could be read, and what is wrong with its shape.
@@ -230,7 +230,7 @@ impl Shape {
     }
 }
 
-/// The name of a variable as Jinja allows it. In a template, `my-var` would be a subtraction.
+/// Reads the name of a variable as Jinja allows it. In a template, `my-var` would be a subtraction.
 fn variable_name(node: &Node) -> Result<String, Diagnostic> {
     let text = node.text().unwrap_or_default();
     if variable_name_fits(text) {
@@ -252,7 +252,7 @@ fn variable_name_fits(text: &str) -> bool {
         && text != "env_var"
 }
 
-/// Ids and names are used in output, file names and SQL comments, so they are limited to safe characters.
+/// Reads an id or a name. They are used in output, file names and SQL comments, so they are limited to safe characters.
 fn identifier(node: &Node, key: &str) -> Result<String, Diagnostic> {
     let text = node.text().filter(|_| !node.is_null()).unwrap_or_default();
     let fine = text.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -289,7 +289,7 @@ impl Keys {
         if let Some(node) = self.take(name) {
             return Ok(node);
         }
-        // A misspelt key is a more likely mistake than a missing one, and has a better place.
+        // A misspelt key is more likely than a missing one, and is reported at a better place.
         let close = self.pairs.iter().find(|(key, _)| nearest(key.text().unwrap_or_default(), [name]).is_some());
         Err(match close {
             Some((key, _)) => {
@@ -301,7 +301,7 @@ impl Keys {
         })
     }
 
-    /// Reports the keys that are left as unknown.
+    /// Reports the remaining keys as unknown.
     fn others(&self, known: &[&str]) -> Vec<Diagnostic> {
         let unknown = |(key, _): &(Node, Node)| {
             let word = key.text().unwrap_or_default();

@@ -1,10 +1,10 @@
-//! What is valid in a plan file, but probably a mistake.
+//! Remarks on plan files: what is valid, but probably a mistake.
 
 use super::keys::diagnose;
 use super::{DiagnosticPlace, Inputs, PlanFile};
 
 impl PlanFile {
-    /// Returns the remarks of the kinds, with their places. Steps that are not valid have none.
+    /// Returns the remarks of the kinds with their places. Invalid steps have none.
     pub fn remarks(&self, inputs: &Inputs) -> Vec<DiagnosticPlace> {
         let evaluator = self.evaluator(inputs);
         let mut found = Vec::new();

@@ -1,8 +1,8 @@
-//! A plan file with its templates evaluated, as YAML: what a run would go by, with secrets shown as their sources.
+//! A plan file with its templates evaluated, as YAML: the values that a run would use, with secrets shown as their sources.
 //!
-//! The law: with the same variables and environment, what is printed evaluates to the same steps. A template that needs an
-//! unset environment variable stays unevaluated. So do URLs with a password, commands that fetch a secret, and the variables in them.
-//! What these take from outside the plan file is evaluated nowhere else either.
+//! With the same variables and environment, the output evaluates to the same steps. A template that needs an unset environment
+//! variable stays unevaluated. The same applies to URLs with a password, commands that fetch a secret, and the variables in
+//! them. A value from outside the plan file that is used in one of these is not evaluated anywhere else either.
 
 use std::collections::BTreeSet;
 
@@ -21,13 +21,13 @@ use crate::resource::AnyResource;
 use crate::resource::reference::Shape;
 
 impl PlanFile {
-    /// The evaluated plan file.
+    /// Returns the evaluated plan file.
     ///
     /// # Errors
-    /// What is wrong with the plan file, or a URL in clear text holds a password.
+    /// The plan file has problems, or a URL contains a password in clear text.
     pub fn resolve(&self, inputs: &Inputs) -> Result<String, Diagnostics> {
         self.validate(inputs)?;
-        // What has to stay a template is known when everything was written once.
+        // The first pass finds what has to remain a template.
         let mut first = self.writer(inputs, BTreeSet::new());
         self.write(&mut first, inputs)?;
         let secret = first.kept.iter().flat_map(|kept| first.origins.of(&kept.written)).collect();
@@ -39,7 +39,7 @@ impl PlanFile {
             .filter(|name| left.contains(&Origin::Given(name.clone())))
             .map(|name| format!("--var {name}=VALUE"))
             .collect();
-        // Strings, numbers and booleans always have a form in YAML.
+        // Strings, numbers and booleans can always be written as YAML.
         let text = serde_yaml::to_string(&top).unwrap_or_default();
         if needed.is_empty() {
             return Ok(text);
@@ -51,7 +51,7 @@ impl PlanFile {
     /// Returns the names of the given variables that secrets are made of: URLs with a password, and commands that fetch a secret.
     pub fn secret_variables(&self, inputs: &Inputs) -> BTreeSet<String> {
         let mut writer = self.writer(inputs, BTreeSet::new());
-        // What is wrong with a step is reported where it is evaluated.
+        // Problems of a step are reported where it is evaluated.
         drop(self.write(&mut writer, inputs));
         let origins = writer.kept.iter().flat_map(|kept| writer.origins.of(&kept.written));
         origins.filter_map(|origin| if let Origin::Given(name) = origin { Some(name) } else { None }).collect()
@@ -68,7 +68,7 @@ impl PlanFile {
         }
     }
 
-    /// Writes the plan file. The names are those of the variables that were given and are not written.
+    /// Writes the plan file. Also returns the names of the given variables whose values are not written.
     fn write(&self, writer: &mut Writer, inputs: &Inputs) -> Result<(Mapping, Vec<String>), Diagnostics> {
         let mut top = Mapping::new();
         top.insert("name".into(), self.name.as_str().into());
@@ -92,7 +92,7 @@ impl PlanFile {
             let in_urls = self.variables_in(&mut writer.kept);
             let mut vars = Mapping::new();
             for (name, node) in &self.vars {
-                // What is given may be a secret too.
+                // A given value may be a secret too.
                 let is_secret =
                     |given: &str| in_urls.contains(name) || is_telling(name) || !url_password(given).is_empty();
                 let value = match inputs.vars.get(name) {
@@ -118,7 +118,7 @@ impl PlanFile {
         Ok((top, withheld))
     }
 
-    /// The inputs with another value for everything that is given.
+    /// Returns the inputs with all given values replaced.
     fn masked(&self, inputs: &Inputs) -> Inputs {
         let outside = |name: &String| (name.clone(), OUTSIDE.to_owned());
         Inputs {
@@ -129,7 +129,7 @@ impl PlanFile {
         }
     }
 
-    /// The variables that URLs with a password lead to. Their texts are added to those that are kept as they are written.
+    /// Returns the variables that URLs with a password use. Adds their texts to those that are kept as written.
     fn variables_in(&self, kept: &mut Vec<Kept>) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
         let mut next = 0;
@@ -153,7 +153,7 @@ impl PlanFile {
     }
 }
 
-/// A text that stays as it is written, because its value holds a password.
+/// A text that is kept as written, because its value contains a password.
 #[derive(Clone)]
 struct Kept {
     span: std::ops::Range<usize>,
@@ -175,12 +175,12 @@ impl Kept {
 
 struct Writer {
     evaluator: Evaluator,
-    /// Evaluates with other values in the place of everything that is given.
+    /// Evaluates with all given values replaced.
     masked: Evaluator,
     origins: Origins,
-    /// What is not evaluated anywhere, because a URL with a password or a command that fetches a secret takes it.
+    /// Values that are not evaluated anywhere, because a URL with a password or a command that fetches a secret uses them.
     secret: BTreeSet<Origin>,
-    /// The templates that were left as they are: they may need the variables.
+    /// The templates that were kept as written. They may need the variables.
     left: Vec<String>,
     /// URLs with a password, and words of commands.
     kept: Vec<Kept>,
@@ -220,7 +220,7 @@ impl Writer {
         }
         let body = self.body(written)?;
         let wanted = read(written.kind, &body);
-        // A scalar may stand for a string or for a number: the form is taken that means the same to the kind.
+        // A scalar can be written as a string or as a number. The form that means the same to the kind is used.
         let mut means_the_same = |place: &[usize], scalar: &Scalar| {
             wanted
                 .as_ref()
@@ -234,7 +234,7 @@ impl Writer {
         Ok(step)
     }
 
-    /// The keys of a step's kind. Text that has secrets in it, or may have, stays as it is written.
+    /// Evaluates the keys of a step's kind. Text that contains secrets, or may contain them, is kept as written.
     fn body(&self, written: &StepSource) -> Result<Node, Diagnostic> {
         let Value::Mapping(pairs) = &written.body.value else { return self.evaluator.node(&written.body) };
         let reference = sources::reference_of(written.kind);
@@ -285,7 +285,7 @@ impl Writer {
         Ok(self.value(node, &evaluated, &mut means_the_same))
     }
 
-    /// Keeps a text as it is written.
+    /// Keeps a text as written.
     fn keep(&mut self, written: &Node, password: String) {
         let masked = self.masked.node(written).ok();
         let masked = masked.as_ref().and_then(Node::text).map(url_password).unwrap_or_default();
@@ -295,14 +295,14 @@ impl Writer {
         self.kept.push(Kept { span: written.span.clone(), written: text, password, is_in_clear });
     }
 
-    /// The text as it is written, if its template takes something that is evaluated nowhere.
+    /// Returns the text as written if its template uses a value that is not evaluated anywhere.
     fn secret_template(&mut self, written: &Node) -> Option<Yaml> {
         let text = written.text().filter(|text| has_template(text) && overlap(&self.origins.of(text), &self.secret))?;
         self.left.push(text.to_owned());
         Some(text.into())
     }
 
-    /// Keeps every URL with a password in the body of a step as it is written.
+    /// Keeps every URL with a password in the body of a step as written.
     fn keep_logins(&mut self, written: &Node, evaluated: &mut Node) {
         match (&written.value, &mut evaluated.value) {
             (Value::Mapping(before), Value::Mapping(pairs)) => {
@@ -346,7 +346,7 @@ impl Writer {
         }
     }
 
-    /// The YAML of what is written, its templates included.
+    /// Returns a value as written, including its templates, as YAML.
     fn as_written(&mut self, node: &Node) -> Yaml {
         match node.text() {
             Some(text) if has_template(text) => text.into(),
@@ -360,7 +360,7 @@ impl Writer {
         }
     }
 
-    /// The YAML of a value. `means_the_same` tells whether the scalar at a place may be written in that style.
+    /// Returns a value as YAML. `means_the_same` returns whether the scalar at a place can be written in that style.
     fn value(
         &mut self,
         written: &Node,
@@ -405,7 +405,7 @@ impl Writer {
                 Some(written) => written,
                 None => scalar_value(scalar, &mut |scalar| means_the_same(place, scalar)),
             },
-            // A template gives a scalar, never a list or a mapping.
+            // A template evaluates to a scalar, never to a list or a mapping.
             _ => Yaml::Null,
         }
     }
@@ -429,7 +429,7 @@ fn scalar_value(scalar: &Scalar, means_the_same: &mut dyn FnMut(&Scalar) -> bool
     }
 }
 
-/// A plain scalar by YAML's core schema.
+/// Returns a plain scalar according to YAML's core schema.
 fn plain(text: &str) -> Yaml {
     match serde_yaml::from_str::<Yaml>(text) {
         Ok(value @ (Yaml::Null | Yaml::Bool(_) | Yaml::Number(_))) if written(&value) == text => value,
@@ -446,13 +446,13 @@ fn expression(text: &str) -> Yaml {
     format!("{{{{ {text} }}}}").into()
 }
 
-/// The resource as JSON; `None` where it cannot be read, as where an environment variable is not set.
+/// Returns the resource as JSON. `None` if it cannot be read, for example because an environment variable is not set.
 fn read(kind: &'static str, body: &Node) -> Option<serde_json::Value> {
     let resource = de::with_seed(body, AnyResource::seed(kind)).ok()?.ok()?;
     serde_json::to_value(resource).ok()
 }
 
-/// The same tree with another scalar at a place.
+/// Returns the same tree with another scalar at a place.
 fn with_scalar(node: &Node, place: &[usize], scalar: &Scalar) -> Node {
     let mut node = node.clone();
     set_scalar(&mut node, place, scalar);

@@ -1,4 +1,4 @@
-//! The secrets that a template puts into text: what stands for each while Jinja evaluates, and what is a misuse.
+//! The secrets that a template inserts into text: what stands for each while Jinja evaluates, and which uses are errors.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,24 +11,24 @@ use minijinja::{AutoEscape, Error, ErrorKind, Output, State};
 use super::diagnostic::{Diagnostic, suggest};
 use crate::resource::document::{Document, Piece};
 
-/// Stands around the number of a secret in what Jinja gives. No text has this character: it is none (Unicode 23.7).
+/// Encloses the number of a secret in Jinja's output. It is a noncharacter (Unicode 23.7), so no text contains it.
 const MARK: char = '\u{10fffe}';
-/// Stands before the number, and is another word after a filter such as `upper`.
+/// Precedes the number. A filter such as `upper` changes it, which reveals the misuse.
 const WORD: &str = "sEcRet";
 
-/// The secrets that a template may put in, and where it has.
+/// The secrets that a template can insert, and where it has inserted them.
 ///
-/// What Jinja handles is never the value, so a template that does anything with a secret but to put it in would give
-/// something else than its author means. Each such use is a problem.
+/// Jinja never handles the value itself. A template that does more with a secret than insert it would therefore produce
+/// something other than its author means. Each such use is a problem.
 #[derive(Debug)]
 pub(super) struct SecretUses {
     declared: BTreeSet<String>,
     taken: Mutex<Vec<Arc<SecretUse>>>,
-    /// The names of those that were put in, in the order of their numbers.
+    /// The names of the inserted secrets, in the order of their numbers.
     put_in: Mutex<Vec<String>>,
 }
 
-/// What `secret('NAME')` gives.
+/// The result of `secret('NAME')`.
 #[derive(Debug)]
 pub(super) struct SecretUse {
     name: String,
@@ -37,15 +37,15 @@ pub(super) struct SecretUse {
 }
 
 impl SecretUses {
-    /// None of these is put in yet.
+    /// Creates the uses of these secrets. None of them is inserted yet.
     pub(super) fn new(declared: &BTreeSet<String>) -> Self {
         Self { declared: declared.clone(), taken: Mutex::default(), put_in: Mutex::default() }
     }
 
-    /// The secret of this name, for the template.
+    /// Returns the secret of this name for the template.
     ///
     /// # Errors
-    /// It is not declared.
+    /// The secret is not declared.
     pub(super) fn take(&self, name: &str) -> Result<Jinja, Diagnostic> {
         if !self.declared.contains(name) {
             let known: Vec<&str> = self.declared.iter().map(String::as_str).collect();
@@ -62,7 +62,7 @@ impl SecretUses {
         Ok(Jinja::from_dyn_object(taken))
     }
 
-    /// Writes what stands for the secret.
+    /// Writes the placeholder of the secret.
     pub(super) fn put_in(&self, secret: &SecretUse, out: &mut Output<'_>, state: &State<'_, '_>) -> Result<(), Error> {
         if !matches!(state.auto_escape(), AutoEscape::None) {
             secret.is_misused.store(true, Ordering::Relaxed);
@@ -79,7 +79,7 @@ impl SecretUses {
         taken.iter().find(|used| !used.is_put_in.load(Ordering::Relaxed)).map(|used| misuse(&used.name))
     }
 
-    /// What a template gave, with the secrets in their places.
+    /// Returns the output of a template, with the secrets in their places.
     pub(super) fn document(&self, rendered: &str) -> Result<Document, Diagnostic> {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let is_wrong =
@@ -102,7 +102,7 @@ impl SecretUses {
                 None => return Err(misuse(first)),
             }
         }
-        // A block that was captured and dropped.
+        // A block was captured and dropped.
         if !left.is_empty() {
             return Err(misuse(first));
         }

@@ -1,5 +1,5 @@
-//! The sources of secrets as they are written. A template in the place of a source is refused, since the plan file would not know
-//! that its value is a secret. A value that a template puts into a command is not shown.
+//! The sources of secrets as written. A template in place of a source is refused, because the plan file would not know that its
+//! value is a secret. A value that a template inserts into a command is not shown.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -11,13 +11,13 @@ use crate::host::secret::is_plain;
 use crate::resource::REFERENCES;
 use crate::resource::reference::{Reference, Shape};
 
-/// What the keys of a kind mean.
+/// Returns the reference of the keys of a kind.
 pub(super) fn reference_of(kind: &str) -> &'static Reference {
     static NONE: Reference = Reference { summary: "", keys: &[], rules: &[] };
     REFERENCES.iter().find(|(name, _)| *name == kind).map_or(&NONE, |(_, reference)| reference)
 }
 
-/// The problems of the sources under the keys of a mapping, as they are written.
+/// Returns the problems of the sources in a mapping, as they are written.
 pub(super) fn problems(
     mapping: &Node,
     reference: &'static Reference,
@@ -26,7 +26,8 @@ pub(super) fn problems(
     of(mapping, reference).into_iter().flat_map(|(_, source)| problem(source, vars)).collect()
 }
 
-/// The sources in a mapping, each with its name: its key, or the one in the mapping of sources under that key.
+/// Returns the sources in a mapping, each with its name. The name is that of its key, or the one in the mapping of sources
+/// under that key.
 pub(super) fn of<'a>(mapping: &'a Node, reference: &'static Reference) -> Vec<(&'a str, &'a Node)> {
     let mut found = Vec::new();
     for key in reference.keys {
@@ -50,7 +51,7 @@ pub(super) fn unused(mapping: &Node, reference: &'static Reference, texts: &[Str
     let is_mentioned = |name: &str| {
         texts.iter().any(|text| {
             let by_name = ['\'', '"'].iter().any(|quote| text.contains(&format!("{quote}{name}{quote}")));
-            // A template can take the name from a variable.
+            // A template can get the name from a variable.
             let mut calls = text.split("secret(").skip(1);
             by_name || calls.any(|argument| !argument.trim_start().starts_with(['\'', '"']))
         })
@@ -68,7 +69,7 @@ pub(super) fn unused(mapping: &Node, reference: &'static Reference, texts: &[Str
         .collect()
 }
 
-/// The problems of a source as it is written.
+/// Returns the problems of a source as written.
 fn problem(source: &Node, vars: &BTreeMap<String, Node>) -> Vec<Diagnostic> {
     if let Some(text) = source.text().filter(|text| has_template(text)) {
         let help = match meant(source, text, vars) {
@@ -91,7 +92,7 @@ fn problem(source: &Node, vars: &BTreeMap<String, Node>) -> Vec<Diagnostic> {
     refused.into_iter().collect()
 }
 
-/// The problems that are not inside of a value that is refused as a whole.
+/// Returns the problems outside the values that are refused as a whole.
 pub(super) fn without_those_within(list: Vec<Diagnostic>, refused: &[Diagnostic]) -> Vec<Diagnostic> {
     let within = |place: &Range<usize>| {
         refused
@@ -102,8 +103,8 @@ pub(super) fn without_those_within(list: Vec<Diagnostic>, refused: &[Diagnostic]
     list.into_iter().filter(|problem| !problem.place().is_some_and(within)).collect()
 }
 
-/// The value of a key, evaluated. The command of a source also has the words that can be shown of it: what a template brings in
-/// from outside the plan file can be a secret itself.
+/// Returns the evaluated value of a key. The command of a source also gets the words that may be shown, because a value that a
+/// template inserts from outside the plan file can be a secret itself.
 ///
 /// # Errors
 /// A template is wrong.
@@ -132,7 +133,7 @@ fn mask(written: &Node, value: &mut Node, shape: Shape, evaluator: &Evaluator) {
     }
 }
 
-/// Adds to the words of a command what can be shown of them: a word with a value from outside as it is written.
+/// Adds to the words of a command the words that may be shown. A word with a value from outside is shown as written.
 fn mask_words(written: &Node, value: &mut Node, evaluator: &Evaluator) {
     let (Value::Sequence(before), Value::Sequence(words)) = (&written.value, &value.value) else { return };
     if !before.iter().any(|word| word.text().is_some_and(has_template)) {
@@ -163,7 +164,7 @@ fn text_node(text: &str, span: Range<usize>) -> Node {
     Node { span, value: Value::Scalar(Scalar { text: text.to_owned(), style: Style::Quoted }) }
 }
 
-/// The environment variable that a template reads, or that its author mistook for a variable of the plan file.
+/// Returns the environment variable that a template reads, or that its author mistook for a variable of the plan file.
 fn meant(node: &Node, text: &str, vars: &BTreeMap<String, Node>) -> Option<String> {
     let mut names = BTreeSet::new();
     environment_names(node, &mut names);

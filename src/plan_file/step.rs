@@ -15,7 +15,7 @@ use crate::resource::reference::{Reference, Shape};
 use crate::resource::{AnyResource, Companion, Prose, Step};
 
 impl PlanFile {
-    /// A step with its templates evaluated, or every problem of the step by itself.
+    /// Returns a step with its templates evaluated, or every problem of the step by itself.
     pub(super) fn step(&self, written: &StepSource, evaluator: &Evaluator) -> Result<Step, Vec<Diagnostic>> {
         let run_as = evaluator.node(&written.run_as).and_then(|node| run_as(&node));
         let max_changes = evaluator.node(&written.max_changes).and_then(|node| max_changes(&node));
@@ -43,7 +43,7 @@ impl PlanFile {
         }
     }
 
-    /// The resource of a step. What it needs of the files beside the plan file is noted in `companions`.
+    /// Returns the resource of a step. Adds the files beside the plan file that it needs to `companions`.
     fn resource(
         &self,
         written: &StepSource,
@@ -53,9 +53,9 @@ impl PlanFile {
         let reference = reference_of(written.kind);
         let named = sources::of(&written.body, reference).into_iter().map(|(name, _)| name.to_owned());
         let secrets: BTreeSet<String> = named.collect();
-        // The texts before evaluation.
+        // The texts before they are evaluated.
         let texts = RefCell::new(Vec::new());
-        // With a text in the plan file, a template beside it is one too many, whatever is in it.
+        // If the plan file contains the text, a template beside it is an error, whatever it contains.
         let folder = if has_document(&written.body, reference) { &Folder::Unread } else { &self.folder };
         let value_of = |key: &str, value: &Node| match reference.key(key).map(|key| key.shape) {
             Some(Shape::Document) => {
@@ -97,7 +97,7 @@ fn max_changes(node: &Node) -> Result<Option<u64>, Diagnostic> {
     })
 }
 
-/// Whether a body gives a text under a key of its own.
+/// Returns whether a body contains its text under a key of its own.
 fn has_document(body: &Node, reference: &Reference) -> bool {
     let Value::Mapping(pairs) = &body.value else { return false };
     pairs.iter().any(|(key, value)| {

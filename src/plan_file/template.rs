@@ -1,4 +1,4 @@
-//! Evaluates Jinja in strings, as Airflow and dbt users write it, at the time a step needs the value.
+//! Evaluates Jinja in strings, as Airflow and dbt users write it, when a step needs the value.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -15,14 +15,14 @@ use crate::host::fs::Locator;
 use crate::host::warehouse::ClientDefaults;
 use crate::plan::claim::{Host, Unseen};
 
-/// What templates can use besides the plan file itself.
+/// The values that templates can use besides the plan file itself.
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
-    /// `--var K=V`.
+    /// The values of `--var`.
     pub vars: BTreeMap<String, String>,
     /// The environment of the process that the user started.
     pub env: BTreeMap<String, String>,
-    /// What connections take from the same environment.
+    /// The defaults that connections take from the same environment.
     pub client: ClientDefaults,
     /// Whether the host may be read to find out what two steps share: its symlinks and compose files.
     pub host: HostAccess,
@@ -38,7 +38,7 @@ pub enum HostAccess {
 }
 
 impl HostAccess {
-    /// The host as claims see it.
+    /// Returns the host as claims see it.
     pub fn view(self) -> Box<dyn Host> {
         match self {
             Self::None => Box::new(Unseen),
@@ -51,10 +51,10 @@ impl HostAccess {
 #[derive(Debug, Clone)]
 pub struct Evaluator(pub(super) Arc<Templates>);
 
-/// What every template of a plan file sees.
+/// The data that all templates of a plan file use.
 #[derive(Debug, Clone)]
 pub(super) struct Templates {
-    /// The text of the plan file, to find the place of a word in a template.
+    /// The text of the plan file, in which the place of a word of a template is found.
     text: Arc<str>,
     vars: BTreeMap<String, Node>,
     inputs: Inputs,
@@ -64,7 +64,7 @@ pub(super) struct Templates {
     stand_in: Option<&'static str>,
     /// Variables that have been evaluated. Each is evaluated once.
     known: Arc<Mutex<BTreeMap<String, Node>>>,
-    /// Those of them that may hold a secret, by what went into them.
+    /// The evaluated variables that may contain a secret, by the values that they were made from.
     telling: Arc<Mutex<BTreeSet<String>>>,
     /// Variables on the way to a cycle or to a chain that is too deep. They are reported once.
     entangled: Arc<Mutex<BTreeSet<String>>>,
@@ -73,16 +73,16 @@ pub(super) struct Templates {
     url_secrets: Arc<UrlSecrets>,
 }
 
-/// How deep variables may need each other. The evaluation recurses.
+/// The maximum depth to which variables need each other. The evaluation recurses.
 const MAX_DEPTH: usize = 32;
-/// Bytes of an evaluated string (1 MiB): a few variables that double each other would fill the memory.
+/// The maximum size of an evaluated string, in bytes (1 MiB). A few variables that double each other would fill the memory.
 pub(super) const MAX_LENGTH: usize = 1 << 20;
 
 /// Stands for every value from outside the plan file.
 pub(super) const OUTSIDE: &str = "\u{F8FF}";
 
 impl Evaluator {
-    /// An evaluator for the `vars` of a plan file and what the user gave.
+    /// Creates an evaluator for the `vars` of a plan file and the user's inputs.
     pub fn new(text: &str, vars: BTreeMap<String, Node>, inputs: Inputs) -> Self {
         Self(Arc::new(Templates {
             text: text.into(),
@@ -98,7 +98,8 @@ impl Evaluator {
         }))
     }
 
-    /// Returns an evaluator whose templates cannot use these environment variables, nor what passwords in URLs are made of.
+    /// Returns an evaluator whose templates cannot use these environment variables, nor the values that passwords in URLs
+    /// consist of.
     pub fn without_secrets(&self, sources: BTreeSet<String>, url_secrets: UrlSecrets) -> Self {
         let (secret_sources, url_secrets, known) = (Arc::new(sources), Arc::new(url_secrets), Arc::default());
         Self(Arc::new(Templates { secret_sources, url_secrets, known, ..Templates::clone(&self.0) }))
@@ -114,27 +115,27 @@ impl Evaluator {
         self.without_secrets(BTreeSet::clone(&self.0.secret_sources), UrlSecrets::default())
     }
 
-    /// Returns what templates can use besides the plan file itself.
+    /// Returns the values that templates can use besides the plan file itself.
     pub(super) fn inputs(&self) -> &Inputs {
         &self.0.inputs
     }
 
-    /// The same with other inputs.
+    /// Returns the same evaluator with other inputs.
     pub(super) fn with_inputs(&self, inputs: Inputs) -> Self {
         Self(Arc::new(Templates { inputs, known: Arc::default(), ..Templates::clone(&self.0) }))
     }
 
-    /// The same, with an unset environment variable shown as its name behind `placeholder` and before `>`.
+    /// Returns the same evaluator, which shows an unset environment variable as `placeholder`, its name and `>`.
     pub fn showing(&self, placeholder: Option<&'static str>) -> Self {
         Self(Arc::new(Templates { placeholder, known: Arc::default(), ..Templates::clone(&self.0) }))
     }
 
-    /// The same with something in the place of what has no value.
+    /// Returns the same evaluator, with a replacement for missing values.
     pub(super) fn with_stand_in(&self, stand_in: &'static str) -> Self {
         Self(Arc::new(Templates { stand_in: Some(stand_in), known: Arc::default(), ..Templates::clone(&self.0) }))
     }
 
-    /// The same with another value in the place of everything that is given from outside the plan file.
+    /// Returns the same evaluator, with all values from outside the plan file replaced.
     pub(super) fn masked(&self) -> Self {
         let outside = |name: &String| (name.clone(), OUTSIDE.to_owned());
         let Inputs { vars, env, client, host } = &self.0.inputs;
@@ -147,11 +148,11 @@ impl Evaluator {
         self.with_inputs(inputs)
     }
 
-    /// The same tree with every template evaluated. A template that needs an unset environment variable becomes
-    /// [`Value::Unset`], which is an error once it is read.
+    /// Returns the same tree with every template evaluated. A template that needs an unset environment variable becomes
+    /// [`Value::Unset`], which is an error when it is read.
     ///
     /// # Errors
-    /// If a template is wrong, a variable is unknown, or variables need each other.
+    /// A template is wrong, a variable is unknown, or variables need each other.
     pub fn node(&self, node: &Node) -> Result<Node, Diagnostic> {
         self.0.node(node, &mut Vec::new())
     }
@@ -165,7 +166,7 @@ impl Evaluator {
                 continue;
             }
             let Err(problem) = templates.evaluated(name, node, &[]) else { continue };
-            // A long chain is too deep at many places.
+            // A long chain of variables is too deep at many places.
             let is_same =
                 |known: &Diagnostic| *known == problem || (known.message == problem.message && is_too_deep(&problem));
             if !problems.iter().any(is_same) {
@@ -175,12 +176,12 @@ impl Evaluator {
         problems
     }
 
-    /// The text of the plan file.
+    /// Returns the text of the plan file.
     pub fn text(&self) -> &str {
         &self.0.text
     }
 
-    /// Prose with its templates evaluated, or as it is written if they cannot be evaluated.
+    /// Returns prose with its templates evaluated, or as written if they cannot be evaluated.
     pub fn prose(&self, node: &Node) -> String {
         let evaluated = self.node(node);
         evaluated.ok().as_ref().and_then(Node::text).or(node.text()).unwrap_or_default().trim().to_owned()
@@ -209,7 +210,7 @@ impl Templates {
         Ok(Node { span: node.span.clone(), value })
     }
 
-    /// A variable, evaluated once.
+    /// Evaluates a variable once.
     fn evaluated(self: &Arc<Self>, name: &str, node: &Node, inside: &[String]) -> Result<Node, Diagnostic> {
         if let Some(node) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(name) {
             return Ok(node.clone());
@@ -225,7 +226,7 @@ impl Templates {
         self.entangled.lock().unwrap_or_else(PoisonError::into_inner).extend(inside.iter().cloned());
     }
 
-    /// The place of a template in the plan file.
+    /// Returns the place of a template in the plan file.
     pub(super) fn place(&self, span: &Range<usize>) -> Place {
         Place::new(Arc::clone(&self.text), span.clone())
     }
@@ -263,7 +264,7 @@ impl Scope for Templates {
         let Some(node) = self.vars.get(name) else { return Ok(None) };
         if let Some(at) = inside.iter().position(|outer| outer == name) {
             self.note_entangled(inside);
-            // A cycle is one problem, wherever the evaluation enters it.
+            // A cycle is one problem, regardless of where the evaluation enters it.
             let mut members = inside[at..].to_vec();
             let first = (0..members.len()).min_by_key(|at| &members[*at]).unwrap_or(0);
             members.rotate_left(first);
@@ -359,7 +360,7 @@ pub(super) fn has_template(text: &str) -> bool {
     ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark))
 }
 
-/// The expression of a string that is one `{{ expression }}` and nothing else. Its value keeps its type, such as none.
+/// Returns the expression of a string that is one `{{ expression }}` and nothing else. Its value keeps its type, such as none.
 fn single_expression(text: &str) -> Option<&str> {
     let inner = text.trim().strip_prefix("{{")?.strip_suffix("}}")?;
     let plain = !["{{", "}}", "{%", "{#"].iter().any(|mark| inner.contains(mark));
@@ -367,7 +368,7 @@ fn single_expression(text: &str) -> Option<&str> {
     plain.then(|| inner.strip_suffix('-').unwrap_or(inner).trim())
 }
 
-/// The value of a variable with its type in the plan file.
+/// Returns the value of a variable with its type in the plan file.
 fn native(scalar: &Scalar) -> Jinja {
     if matches!(scalar.style, Style::Plain | Style::Native) {
         if let Ok(number) = scalar.text.parse::<i64>() {

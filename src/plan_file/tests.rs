@@ -1,5 +1,5 @@
-//! Validates `fixtures/plans/valid/*.yaml`, which have no problems, and `fixtures/plans/invalid/*.yaml`, whose output has to be the
-//! `.txt` beside each. To see the output of a new one:
+//! Validates `fixtures/plans/valid/*.yaml`, which have no problems, and `fixtures/plans/invalid/*.yaml`, whose output has to be
+//! that of the `.txt` file beside each. To see the output of a new file, run
 //! `cd fixtures/plans/invalid && provision validate CASE.yaml`.
 
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::path::Path;
 use super::project::{INVALID, VALID, plan_files};
 use super::{Inputs, PlanFile};
 
-/// The problems of a plan file without a host, or `None` if there are none.
+/// Returns the problems of a plan file without a host, or `None` if there are none.
 fn problems_of(path: &Path) -> Option<String> {
     let name = path.file_name().unwrap().to_str().unwrap();
     let text = std::fs::read_to_string(path).unwrap();
@@ -50,7 +50,7 @@ fn a_line_break_in_a_wrong_value_is_not_taken_for_a_hint() {
 
 #[test]
 fn an_expression_of_any_length_does_not_end_the_program() {
-    // An overflow of the stack ends the process, and with it all tests.
+    // A stack overflow ends the process, and all tests with it.
     let branches = |count| format!("{{% if a is defined %}}a{}{{% endif %}}", "{% elif a is defined %}b".repeat(count));
     let sum = |count| format!("{{{{ 1{} }}}}", " + 1".repeat(count));
     for expression in [sum(100_000), "{{ 1 ".to_owned() + &"| abs".repeat(100_000) + " }}", branches(40_000)] {
@@ -93,7 +93,7 @@ fn the_url_of_a_connection_may_have_the_source_of_its_password() {
     }
 }
 
-/// With the variable set, and unset.
+/// This holds whether the variable is set or not.
 #[test]
 fn the_source_of_a_secret_is_never_shown_by_a_template() {
     let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/plans/invalid/secret-source-in-a-template.yaml");

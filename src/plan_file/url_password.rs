@@ -1,4 +1,4 @@
-//! Passwords and tokens in URLs, and what they are made of.
+//! Passwords and tokens in URLs, and the values that they consist of.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,14 @@ use super::template::{Evaluator, Inputs, has_template};
 /// Stands for every letter and digit of a value. It survives filters, parts and changes of case.
 const MARK: char = '\u{F8FF}';
 
-/// Stands for what has no value.
+/// Stands for a missing value.
 const STAND_IN: &str = "\u{F8FE}";
 
 impl UrlSecrets {
-    /// Finds the values in the passwords of these URLs. A login without a password may be a user's name, and does not count.
+    /// Finds the values in the passwords of these URLs. A login without a password may be a user's name, so it does not count.
     ///
-    /// A value that only selects a password is not a part of it, and may be shown. Values that are missing do not matter: the rest
-    /// of a URL is not needed to know its password.
+    /// A value that only selects a password is not a part of it, and may be shown. Missing values do not matter, because the
+    /// rest of a URL is not needed to find its password.
     pub(super) fn find<'a>(
         urls: impl Iterator<Item = &'a Node>,
         vars: &BTreeMap<String, Node>,
@@ -48,7 +48,7 @@ impl UrlSecrets {
 struct Password<'a> {
     url: &'a Node,
     evaluator: Evaluator,
-    /// Several in a connection string of keywords.
+    /// A connection string of keywords can have several passwords.
     parts: Vec<String>,
 }
 
@@ -72,7 +72,7 @@ impl<'a> Password<'a> {
             Some(parts) if parts == self.parts => return false,
             _ => {}
         }
-        // The template needs the value itself. If the password comes from other values then, the value has only selected them.
+        // The template needs the value itself. If the password then comes from other values, the value has only selected them.
         let mut others = inputs.clone();
         others.env.values_mut().chain(others.vars.values_mut()).for_each(|value| *value = self.mark(value));
         value_of(origin, &mut others).into_iter().for_each(|other| other.clone_from(&value));
@@ -81,7 +81,8 @@ impl<'a> Password<'a> {
         parts.iter().any(|part| part.contains(&value) || value.contains(part.as_str()))
     }
 
-    /// Marks the password in a value that contains all of it, or else the whole value. Punctuation stays, because it makes a URL.
+    /// Marks the password in a value that contains all of it, or else the whole value. Keeps punctuation, because it structures
+    /// the URL.
     fn mark(&self, value: &str) -> String {
         let mark = |text: &str, is_marked: fn(char) -> bool| -> String {
             text.chars().map(|c| if is_marked(c) { MARK } else { c }).collect()
@@ -118,8 +119,8 @@ fn parts(url: &Node, evaluator: &Evaluator) -> Option<Vec<String>> {
     Some(parts)
 }
 
-/// Evaluates each expression in a URL by itself. An expression without a result hides none of the others. Returns `None` if the
-/// URL has statements.
+/// Evaluates each expression in a URL separately, so that an expression without a result hides none of the others. Returns
+/// `None` if the URL has statements.
 fn in_pieces(url: &Node, evaluator: &Evaluator) -> Option<String> {
     let mut rest = url.text().filter(|text| !text.contains("{%"))?;
     let mut whole = String::new();

@@ -1,4 +1,4 @@
-//! A plan file to start from, made of the examples of the keys.
+//! A plan file to start from, made from the examples of the keys.
 
 use std::fmt::Write as _;
 
@@ -15,10 +15,10 @@ const HEAD: &str = "\
 name: example
 ";
 
-/// A commented plan file with a step of each of these kinds, or with a `directory` if no kind is given.
+/// Returns a commented plan file with a step of each of these kinds, or with a `directory` if no kind is given.
 ///
 /// # Errors
-/// If a kind is unknown.
+/// A kind is unknown.
 pub fn example(kinds: &[String]) -> Result<String, Failure> {
     let mut chosen: Vec<(&str, &Reference)> = Vec::new();
     for kind in kinds {

@@ -1,5 +1,5 @@
-//! The plan file's own keys as data. These and the keys of the kinds give the schema for editors, `explain KIND`, the plan file
-//! that `init` writes, and docs/reference.md.
+//! The plan file's own keys as data. These and the keys of the kinds are the source of the schema for editors, `explain KIND`,
+//! the plan file that `init` writes, and docs/reference.md.
 
 mod init;
 mod schema;
@@ -154,7 +154,7 @@ pub static TUNNEL: Reference = Reference {
     rules: &[],
 };
 
-/// The references that `explain` can show, by name.
+/// Returns the references that `explain` can show, by name.
 pub fn topics() -> Vec<(&'static str, &'static Reference)> {
     let own =
         [("plan_file", &PLAN_FILE), ("step", &STEP), ("connection", &CONNECTION), ("secret_source", &SECRET_SOURCE)];

@@ -21,8 +21,8 @@ const PERIOD: &str = r"^([0-9]{4}(_(h[12]|q[1-4]|w[0-9]{2}|[0-9]{2}(_[0-9]{2})?)
 /// A URL of PostgreSQL, or a text without a scheme.
 const DATABASE_URL: &str = "^(postgres(ql)?://|(?![A-Za-z][A-Za-z0-9+.:-]*://))";
 
-/// The schema (draft-07) of plan files. `validate` refuses everything that it refuses. Mistakes that involve several places
-/// (undeclared names, two steps that own the same thing) are found only by `validate`.
+/// Returns the schema (draft-07) of plan files. `validate` refuses everything that the schema refuses. Mistakes that involve
+/// several places (undeclared names, two steps that own the same thing) are found only by `validate`.
 pub fn schema() -> Value {
     let mut definitions = Map::new();
     definitions.insert("template".to_owned(), json!({ "type": "string", "pattern": TEMPLATE }));
@@ -42,7 +42,7 @@ pub fn schema() -> Value {
     schema
 }
 
-/// A step has its own keys and exactly one kind.
+/// Returns the schema of a step, which has its own keys and exactly one kind.
 fn step() -> Value {
     let mut step = mapping(&STEP);
     for (kind, reference) in REFERENCES {
@@ -91,7 +91,7 @@ fn property(key: &Key) -> Value {
     property
 }
 
-/// The schema of a value: its shape, a template in the place of a scalar, and null if that means that no value is given.
+/// Returns the schema of a value: its shape, a template in place of a scalar, and null if that means that no value is given.
 fn value(shape: &Shape, nullable: bool) -> Value {
     let mut any = Vec::new();
     let template = || json!({ "$ref": "#/definitions/template" });

@@ -1,5 +1,5 @@
-//! Compares the tables of keys with the types that read them, checks the schema with a validator, and checks every plan file
-//! of the project with the schema.
+//! Compares the tables of keys with the types that read them, checks the schema with a validator, and checks every plan file of
+//! the project against the schema.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -107,7 +107,7 @@ fn what_init_writes_is_valid_as_it_is_and_for_the_schema() {
                 lines[recursive] = lines[recursive].replacen("# ", "", 1);
             }
             if key.starts_with("secrets: ") {
-                // A secret that is declared has to be used.
+                // A declared secret has to be used.
                 let content = lines.iter_mut().find(|line| line.trim_start().starts_with("content: ")).unwrap();
                 *content = format!(
                     "{}content: \"{{{{ secret('db') }}}}\"",
@@ -160,7 +160,7 @@ fn explanations_fit_the_terminal() {
     }
 }
 
-/// A plan file as JSON. A key that YAML reads as null is a word in plan files.
+/// Returns a plan file as JSON. A key that YAML reads as null is a word in plan files.
 fn json(text: &str) -> Option<Value> {
     fn convert(value: serde_yaml::Value) -> Option<Value> {
         Some(match value {

@@ -164,7 +164,7 @@ fn passwords_from_outside_stay_templates() {
         let text = format!(
             "name: x\nsteps:\n  - {{ id: one, file: {{ path: /srv/a, content: \"{url}\" }} }}\n  - {{ id: two, repository: {{ path: /srv/b, url: \"{url}\", branch: main }} }}\n"
         );
-        // A url with a query may be refused by the kind before anything is printed.
+        // The kind may refuse a URL with a query before anything is printed.
         let printed = with_secrets(&text).unwrap_or_else(|refused| refused.to_string());
         assert!(!printed.contains("hunter2"), "{printed}");
     }
@@ -211,7 +211,7 @@ steps:
             assert!(!printed.contains("hunter2"), "{printed}");
             assert!(printed.contains("title: Connects to h.example"), "{printed}");
         }
-        // A plan would show what is a part of a password.
+        // A plan would show a part of the password.
         let wrong = with_secrets(&text(url, &made_of_it)).unwrap_err().to_string();
         assert!(wrong.contains("is part of a password in a URL") && !wrong.contains("hunter2"), "{wrong}");
     }
@@ -222,7 +222,7 @@ fn a_secret_that_was_given_is_named_at_the_top() {
     let url = "connections: { w: { url: 'postgresql://u:{{ given }}@h/d' } }";
     let printed = with_secrets(&format!("name: x\nvars: {{ given: '' }}\n{url}{STEPS}")).unwrap();
     assert!(printed.starts_with("# Use this with --var given=VALUE: "), "{printed}");
-    // It is not needed where nothing takes it.
+    // A variable that nothing uses is not needed.
     let printed = with_secrets(&format!("name: x\nvars: {{ given: '' }}{STEPS}")).unwrap();
     assert!(printed.starts_with("name: x"), "{printed}");
 }
