@@ -9,7 +9,7 @@ use crate::engine::adopt::{NotAdopted, Request, adopt};
 use crate::failure::Failure;
 use crate::render::output;
 
-/// Prints a plan file of what the host has; nothing where something of it cannot be adopted.
+/// Prints a plan file for what the host has. Prints none if a part of it cannot be adopted.
 pub async fn run(arguments: AdoptArguments) -> Result<Exit, Error> {
     let AdoptArguments { mut paths, variables, tables, series, url_env, password_env } = arguments;
     let variables = values(variables, &mut paths);
@@ -36,7 +36,7 @@ pub async fn run(arguments: AdoptArguments) -> Result<Exit, Error> {
     }
 }
 
-/// The values among the words; the paths are added to the others.
+/// Returns the values among the words. Adds the paths to `paths`.
 fn values<T>(words: Vec<Word<T>>, paths: &mut Vec<PathBuf>) -> Vec<T> {
     let mut values = Vec::new();
     for word in words {

@@ -4,19 +4,19 @@ use std::path::PathBuf;
 
 use crate::host::warehouse::TableName;
 
-/// A word after an option that takes several.
+/// A word after an option that takes several values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Word<T> {
-    /// What the option takes.
+    /// A value of the option.
     Value(T),
-    /// A path: options may stand before the paths, too.
+    /// A path, because options can also come before the paths.
     Path(PathBuf),
 }
 
-/// The name of a series, and the table that it is like.
+/// The name of a series, and its parent table if one is given.
 pub type Series = (String, Option<TableName>);
 
-/// `FILE:NAME`; a name has no colon, and a file may.
+/// Parses `FILE:NAME`. A name contains no colon, but a file name can.
 pub fn variable(text: &str) -> Result<Word<(PathBuf, String)>, String> {
     match text.rsplit_once(':') {
         Some((file, name)) if !file.is_empty() && !name.is_empty() && !name.contains('/') => {
@@ -27,7 +27,7 @@ pub fn variable(text: &str) -> Result<Word<(PathBuf, String)>, String> {
     }
 }
 
-/// `schema.table`
+/// Parses `schema.table`.
 pub fn table(text: &str) -> Result<Word<TableName>, String> {
     match text.parse() {
         Ok(table) => Ok(Word::Value(table)),
@@ -36,7 +36,7 @@ pub fn table(text: &str) -> Result<Word<TableName>, String> {
     }
 }
 
-/// `S_{period}`, with `=PARENT` after it or not.
+/// Parses `S_{period}`, with or without `=PARENT` after it.
 pub fn series(text: &str) -> Result<Word<Series>, String> {
     match text.rsplit_once('=') {
         Some((name, parent)) if name.contains("{period}") => Ok(Word::Value((name.to_owned(), Some(parent.parse()?)))),
@@ -46,7 +46,7 @@ pub fn series(text: &str) -> Result<Word<Series>, String> {
     }
 }
 
-/// The name of an environment variable.
+/// Parses the name of an environment variable.
 pub fn environment_name(text: &str) -> Result<String, String> {
     let letter = |c: char| c == '_' || c.is_ascii_alphanumeric();
     if text.is_empty() || text.starts_with(|c: char| c.is_ascii_digit()) || !text.chars().all(letter) {

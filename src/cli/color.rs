@@ -19,8 +19,8 @@ pub enum Color {
     Never,
 }
 
-/// Decides it for the whole process. The arguments are read before they are checked, because help and messages about wrong
-/// arguments have colours, too.
+/// Decides for the whole process whether text has colours. The arguments are read before they are checked, because help and
+/// messages about wrong arguments have colours too.
 pub fn choose(arguments: &[OsString]) {
     let choice = match given(arguments) {
         Some(Color::Always) => ColorChoice::Always,
@@ -31,7 +31,7 @@ pub fn choose(arguments: &[OsString]) {
     choice.write_global();
 }
 
-/// The last `--color` among the arguments. clap reports a value that is wrong.
+/// Returns the last `--color` among the arguments. clap reports a wrong value.
 fn given(arguments: &[OsString]) -> Option<Color> {
     let options = arguments.iter().skip(1).take_while(|argument| *argument != "--");
     let mut found = None;
@@ -45,12 +45,12 @@ fn given(arguments: &[OsString]) -> Option<Color> {
     found
 }
 
-/// Whether CLICOLOR_FORCE is 0, which is the same as if it were unset. anstream takes any value for 1.
+/// Returns whether CLICOLOR_FORCE is 0, which means the same as unset. anstream treats every value like 1.
 fn is_not_forced() -> bool {
     environment::variable("CLICOLOR_FORCE").as_deref() == Some(OsStr::new("0"))
 }
 
-/// What anstream decides without CLICOLOR_FORCE, for both streams by standard output.
+/// Returns what anstream decides without CLICOLOR_FORCE. Standard output decides for both streams.
 #[expect(clippy::disallowed_methods, reason = "it asks whether standard output is a terminal")]
 fn unforced() -> ColorChoice {
     let is = |name: &str, value: &str| environment::variable(name).as_deref() == Some(OsStr::new(value));

@@ -16,7 +16,7 @@ pub fn plan_files(current: &OsStr) -> Vec<CompletionCandidate> {
     PathCompleter::any().filter(is_plan_file).complete(current)
 }
 
-/// Completes a step. A list of steps is split at its commas before.
+/// Completes a step. The list of steps has already been split at its commas.
 pub fn steps(current: &OsStr) -> Vec<CompletionCandidate> {
     let current = current.to_string_lossy();
     let ids = ids().into_iter().filter(|(id, _)| id.starts_with(current.as_ref()));

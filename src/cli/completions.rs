@@ -11,13 +11,13 @@ use crate::failure::Failure;
 use crate::render::output;
 use crate::text::io_error_text;
 
-/// The variable that names the shell that asks. The script of `--dynamic` sets it.
+/// The variable that names the shell that asks for completions. The script of `--dynamic` sets it.
 const VARIABLE: &str = "PROVISION_COMPLETE";
 
-/// Answers a shell that asks for completions. Returns whether it was one.
+/// Answers a shell that asks for completions. Returns whether one has asked.
 ///
 /// # Errors
-/// The shell is not known, or the answer cannot be written.
+/// The shell is unknown, or the answer cannot be written.
 pub fn answer(arguments: Vec<OsString>) -> Result<bool, clap::Error> {
     let here = std::path::absolute(".").ok();
     CompleteEnv::with_factory(|| visible(Arguments::command())).var(VARIABLE).try_complete(arguments, here.as_deref())

@@ -42,7 +42,8 @@ pub async fn confirm(question: &str, stop: &Stop) -> Answer {
     answer
 }
 
-/// Blocking terminal calls run in their own threads. A thread whose result is no longer needed ends with the process.
+/// Asks until there is an answer. Blocking terminal calls run in their own threads. A thread whose result is no longer needed
+/// ends with the process.
 async fn ask(terminal: &Arc<Terminal>, question: &Arc<str>) -> Answer {
     // When a stopped job continues (Ctrl-Z, fg), the shell has written below the question, so it is shown again.
     let mut continued = signal(SignalKind::from_raw(nix::libc::SIGCONT)).ok();
@@ -72,7 +73,7 @@ async fn ask(terminal: &Arc<Terminal>, question: &Arc<str>) -> Answer {
     }
 }
 
-/// The reader of a pipe may write to the same terminal (`apply | tee log`). The question has to come after its output.
+/// Waits for the reader of a pipe, which may write to the same terminal (`apply | tee log`). The question has to come after its output.
 async fn wait_for_readers() {
     if !output::is_piped() {
         return;

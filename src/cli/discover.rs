@@ -13,7 +13,7 @@ const FILE: &str = "FILE";
 
 /// Returns `./provision.yaml` or `./provision.yml`, or else the only `*.yaml` or `*.yml` under `./plans`.
 ///
-/// Hints have the command `verb`, with the plan file in the place of FILE in it, or else after it.
+/// Hints contain the command `verb`. The plan file replaces the word FILE in it, or else follows it.
 ///
 /// # Errors
 /// There is no plan file, there are several, or `./plans` cannot be read.
@@ -40,7 +40,7 @@ fn has_ending(path: &Path, endings: &[&str]) -> bool {
     endings.iter().any(|ending| path.extension() == Some(OsStr::new(ending)))
 }
 
-/// Returns the sorted entries of a folder. A folder that does not exist has none.
+/// Returns the sorted entries of a directory. A directory that does not exist has none.
 #[expect(clippy::disallowed_methods, reason = "the user's own working directory is searched")]
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     let read = std::fs::read_dir(folder).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
@@ -58,7 +58,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     }
 }
 
-/// The failure if there is no plan file. The hint suggests a file that looks like one.
+/// Returns the failure if there is no plan file. The hint suggests a file that looks like one.
 fn not_found(verb: &str) -> Failure {
     let failure = Failure::new("no plan file found: neither ./provision.yaml nor a *.yaml or *.yml under ./plans");
     let here = entries(Path::new(".")).unwrap_or_default();

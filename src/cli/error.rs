@@ -1,4 +1,4 @@
-//! What ends a command before it has a result.
+//! Errors that end a command before it has a result.
 
 use super::exit::Exit;
 use crate::engine::run::NotPrepared;
@@ -16,7 +16,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// A signal came before there was anything to report.
+    /// Creates the error for a signal that came before there was anything to report.
     pub fn stopped(signal: i32) -> Self {
         Self {
             text: format!("error: nothing was changed: stopped by {}", stop::name(signal)),

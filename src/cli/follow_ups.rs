@@ -67,7 +67,7 @@ fn is_recorded(path: &Path) -> Result<bool, Failure> {
     Ok(runs.iter().any(|run| run.file == file))
 }
 
-/// The error about a plan file that does not exist and has no follow-ups either.
+/// Returns the error about a plan file that does not exist and has no follow-ups either.
 fn no_such_file(file: &Path, done: &[u32]) -> Error {
     let shown = clean(&file.display().to_string());
     let failure = Failure::new(format!("cannot find the plan file {shown}, and there are no follow-ups for it"));

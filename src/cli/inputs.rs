@@ -36,7 +36,7 @@ pub fn source(given: Option<&Path>, name: Option<&Path>, verb: &str) -> Result<S
     Source::read(&path)
 }
 
-/// Whether a path stands for standard input.
+/// Returns whether a path stands for standard input.
 pub fn is_standard_input(path: &Path) -> bool {
     path.as_os_str() == "-"
 }

@@ -16,7 +16,7 @@ use crate::text::{clean, io_error_text, shell_word};
 
 /// The maximum size of an existing metrics file, in bytes.
 const MAX_FILE_BYTES: u64 = 16 << 20;
-/// How often a file that others write at the same time is tried.
+/// The maximum number of attempts to replace a file that others write at the same time.
 const MAX_ATTEMPTS: usize = 100;
 /// Everyone may read metrics, because node_exporter runs as another user.
 const ATTRIBUTES: Attributes = Attributes { uid: None, gid: None, mode: 0o644 };
@@ -135,7 +135,7 @@ impl MetricsFile {
             None => self.dir.create(name, text.as_bytes(), ATTRIBUTES),
         };
         written.map_err(|error| match error.kind() {
-            // Neither kind is an error of the disk or of rights.
+            // None of these kinds is an error of the disk or of permissions.
             ErrorKind::Other | ErrorKind::AlreadyExists | ErrorKind::NotFound => NotWritten::Changed(error.into()),
             _ => NotWritten::Failed(error.into()),
         })
@@ -144,7 +144,7 @@ impl MetricsFile {
 
 /// Why the file was not written.
 enum NotWritten {
-    /// The file is another one than was read.
+    /// The file is no longer the one that was read.
     Changed(Failure),
     Failed(Failure),
 }

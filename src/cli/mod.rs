@@ -85,7 +85,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Exit {
     exit
 }
 
-/// Whether steps are observed or executed by this command.
+/// Returns whether this command observes or executes steps.
 fn uses_workers(command: &Command) -> bool {
     matches!(command, Command::Plan(_) | Command::Apply(_) | Command::Adopt(_) | Command::Rescue { .. })
 }
@@ -140,7 +140,7 @@ fn run(arguments: Arguments) -> Exit {
     with_all_output(exit, is_apply)
 }
 
-/// A command fails if its result could not be written completely.
+/// Returns the exit code of a command, which fails if its result could not be written completely.
 fn with_all_output(exit: Exit, is_apply: bool) -> Exit {
     match (output::write_error(), exit) {
         (Some(error), Exit::Done | Exit::Changes | Exit::Failed) => {

@@ -42,8 +42,8 @@ fn human(report: &Report) -> String {
     if output::is_verbose() { report.human_in_full(layout) } else { report.human(layout) }
 }
 
-/// Returns why an empty `FILE.jsonl` has no result, from what the command wrote on standard error, in `FILE.err` beside it. That is
-/// the line of an error, or the last one.
+/// Returns why an empty `FILE.jsonl` has no result. `FILE.err` beside it has what the command wrote to standard error. The
+/// reason is its first line with an error, or else its last line.
 fn error_output(file: &Path) -> Option<String> {
     if file.extension()? != "jsonl" || !read_lines(Some(file)).ok()?.trim().is_empty() {
         return None;

@@ -8,7 +8,7 @@ use crate::render::output;
 pub fn run(arguments: ResolveArguments) -> Result<Exit, Error> {
     let plan_file = inputs::plan_file(arguments.file.as_deref(), "resolve")?;
     let text = plan_file.resolve(&inputs::inputs(&arguments.variables))?;
-    // Its exact bytes: a reader evaluates them again.
+    // The exact bytes are printed, because a reader evaluates them again.
     output::print_content(text.as_bytes());
     Ok(Exit::Done)
 }

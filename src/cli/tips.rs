@@ -83,7 +83,7 @@ pub fn better(mut error: clap::Error) -> clap::Error {
             }
         }
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
-            // A URL in the place of the name of a variable may have a password.
+            // A URL in place of the name of a variable may contain a password.
             let value = word(&error, ContextKind::InvalidValue);
             if value.contains("://") {
                 error.insert(ContextKind::InvalidValue, ContextValue::String(RedactedUrl::in_word(&value)));

@@ -48,10 +48,10 @@ pub fn run(arguments: ValidateArguments) -> Result<Exit, Error> {
     Ok(exit)
 }
 
-/// A plan file without mistakes.
+/// A valid plan file.
 struct Valid {
     plan_file: PlanFile,
-    /// What is probably not intended in it.
+    /// What is probably a mistake in it.
     remarks: Vec<DiagnosticPlace>,
 }
 

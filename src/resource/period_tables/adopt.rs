@@ -1,5 +1,5 @@
-//! Steps for the period tables that are there. What the names say is taken as it is; what they do not say, the table that
-//! they are like, is named by a person or is the only one that it can be.
+//! Steps for existing period tables. The series and its periods come from the names of the tables. The parent table is named by
+//! a person, or is the only possible one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +27,7 @@ struct Named {
 
 impl Named {
     fn read(name: &str, like: Option<&TableName>) -> Result<Self, Failure> {
-        // No table has an empty name, so it can stand for a parent that is not known yet.
+        // No table has an empty name, so this can stand for a parent that is not known yet.
         let stand_in = TableName::new("", "");
         let pair = Pair { name: name.to_owned(), like: like.cloned().unwrap_or(stand_in), view: None };
         let series = Series::parse(&pair).map_err(Failure::new)?;
@@ -40,7 +40,7 @@ impl Named {
     fn query(&self) -> CatalogQuery {
         let mut relations: BTreeSet<TableName> = self.parent.iter().cloned().collect();
         relations.insert(self.usual_view());
-        // Without a parent, every table of the schema may be it.
+        // Without a given parent, every table of the schema is a candidate.
         let searched = match self.parent {
             Some(_) => self.family.clone(),
             None => Family::whole(&self.family.schema),
@@ -50,7 +50,7 @@ impl Named {
 }
 
 impl Named {
-    /// The name that a view over the series usually has: that of the tables without their period.
+    /// Returns the usual name of a view over the series: the name of the tables without their period.
     fn usual_view(&self) -> TableName {
         let Family { schema, before, after } = &self.family;
         TableName::new(schema, format!("{}{after}", before.trim_end_matches('_')))
@@ -62,7 +62,7 @@ fn query(subject: &Subject) -> Option<Result<CatalogQuery, Failure>> {
     Some(Named::read(name, like.as_ref()).map(|named| named.query()))
 }
 
-/// What a series is seen to be.
+/// What was found out about a series.
 #[derive(Debug, Clone)]
 struct Found {
     every: Every,
@@ -70,14 +70,14 @@ struct Found {
     ahead: usize,
     parent: TableName,
     view: Option<TableName>,
-    /// Whether the parent was found by its columns.
+    /// Whether the parent was identified by its columns.
     by_columns: bool,
-    /// `grants` and `owner`.
+    /// The keys `grants` and `owner`.
     access: Map<String, Value>,
 }
 
 fn steps(subjects: &[Subject], catalog: &Catalog, as_of: Date) -> AdoptedSteps {
-    // Each with the series that it says.
+    // For each step, its series with their names.
     let mut steps: Vec<Vec<(String, Found)>> = Vec::new();
     let mut failures = Vec::new();
     for subject in subjects {
@@ -105,14 +105,14 @@ fn steps(subjects: &[Subject], catalog: &Catalog, as_of: Date) -> AdoptedSteps {
 }
 
 impl Found {
-    /// Whether one step can say both.
+    /// Returns whether one step can contain both.
     fn goes_with(&self, other: &Self) -> bool {
         let same = |found: &Self| (found.every, found.from, found.ahead, found.access.clone());
         same(self) == same(other)
     }
 }
 
-/// The step for series that differ in their names and parents alone.
+/// Returns the step for series that differ only in their names and parents.
 fn adopted(series: &[(String, Found)]) -> Option<Adopted> {
     let (pattern, first) = series.first()?;
     let mut keys = Map::new();
@@ -184,7 +184,7 @@ fn look(named: &Named, catalog: &Catalog, as_of: Date) -> Result<Found, Failure>
     Ok(Found { every, from, ahead, parent, view, by_columns, access })
 }
 
-/// The periods that have a table, by the one calendar that their names are of.
+/// Returns the periods that have a table, and the one calendar of their names.
 fn periods<'a>(family: &Family, catalog: &'a Catalog) -> Result<(Every, BTreeMap<Period, &'a Relation>), Failure> {
     let found = Every::ALL.map(|every| {
         let period = |(name, relation)| Some((Period::parse(every, family.middle(name)?).ok()?, relation));
@@ -219,7 +219,7 @@ fn gap(first: &TableName, missing: &[TableName], has_ended: bool, parent: Option
     })
 }
 
-/// The table that the series is like, and whether it was found by its columns.
+/// Returns the parent table of the series, and whether it was identified by its columns.
 fn parent(named: &Named, family: &Family, newest: &Relation, catalog: &Catalog) -> Result<(TableName, bool), Failure> {
     if let Some(parent) = &named.parent {
         return match catalog.relation(parent) {
@@ -255,19 +255,19 @@ fn with_parent(pattern: &str) -> String {
     shell_word(format!("{pattern}=PARENT"))
 }
 
-/// Whether a part of the name is a period: such tables are made after others, and no others after them.
+/// Returns whether a part of the name is a period. Such a table has a parent, and is not the parent of others.
 fn is_named_after_a_period(name: &str) -> bool {
     let is_digit = |at: Option<usize>| at.and_then(|at| name.as_bytes().get(at)).is_some_and(u8::is_ascii_digit);
     let holds = |every: Every, at: usize| {
         let end = at + every.example().len();
-        // A year is not a part of a longer number.
+        // A year is not part of a longer number.
         let is_apart = !is_digit(at.checked_sub(1)) && !is_digit(Some(end));
         is_apart && name.get(at..end).is_some_and(|text| Period::parse(every, text).is_ok())
     };
     Every::ALL.into_iter().any(|every| (0..name.len()).any(|at| holds(every, at)))
 }
 
-/// What all the tables have in common of who may use them.
+/// Returns the grants and the owner that all the tables have in common.
 fn common_access(tables: &[&Relation], dialect: Dialect) -> Map<String, Value> {
     let Some((first, others)) = tables.split_first() else { return Map::new() };
     let mut common = (*first).clone();

@@ -71,7 +71,7 @@ fn priority(change: &TableChange, is_view: bool) -> u8 {
 /// Plans all tables of a series. An obstacle of one table is added to `diff`.
 ///
 /// # Errors
-/// What prevents the whole series from being compared and created.
+/// Something prevents the whole series from being compared and created.
 fn one_series(
     tables: &PeriodTables,
     series: &Series,
@@ -133,7 +133,7 @@ fn parent<'a>(series: &Series, catalog: &'a Catalog) -> Result<&'a Relation, Fai
     }
 }
 
-/// PostgreSQL also accepts views and foreign tables in LIKE.
+/// Returns whether a relation can be a parent. PostgreSQL also accepts views and foreign tables in LIKE.
 fn can_be_parent(parent: &Relation, dialect: Dialect) -> bool {
     let like_a_table =
         matches!(parent.kind, RelationKind::View | RelationKind::MaterializedView | RelationKind::ForeignTable);

@@ -6,12 +6,13 @@ use crate::host::warehouse::TableName;
 pub(super) struct Drops {
     /// Empty if nothing uses it.
     pub sql: String,
-    /// What comes after the statements.
+    /// What a person has to do after the statements.
     pub then: String,
 }
 
 impl Drops {
-    /// `users` are in the order in which they can be dropped. `own_view` is the view of the step, which apply creates again.
+    /// Creates the statements. `users` are in the order in which they can be dropped. `own_view` is the view of the step, which
+    /// apply creates again.
     pub(super) fn of(users: &[String], own_view: Option<&TableName>) -> Self {
         let own = own_view.map(named);
         let is_own = |user: &str| own.as_deref() == Some(user);

@@ -31,14 +31,14 @@ struct Drift {
     consequence: String,
     /// Whether the INSERT fails for some or all rows, or stores values in the wrong columns.
     harmful: bool,
-    /// What ends the difference without losing data, if there is such a thing.
+    /// What ends the difference without losing data, if that is possible.
     remedy: Option<Remedy>,
 }
 
 struct Remedy {
     /// Statements, the last one without a semicolon.
     sql: String,
-    /// What comes after the statements.
+    /// What a person has to do after the statements.
     then: Option<String>,
 }
 
@@ -271,7 +271,7 @@ impl Pair<'_> {
             .collect()
     }
 
-    /// The table whose columns can be altered: of a partition, the whole partitioned table.
+    /// Returns the table whose columns can be altered. For a partition, that is the whole partitioned table.
     fn altered(&self) -> &TableName {
         self.found.partition_of.as_ref().unwrap_or(self.table)
     }

@@ -46,7 +46,7 @@ impl Resource for PeriodTables {
         Site::Warehouse { connection: &self.spec.connection, query: Box::new(|as_of| self.query(as_of)) }
     }
 
-    /// Claims all periods that the series will ever have. Which of them exist by now depends on the date.
+    /// Claims all periods that the series will ever have. Which of them already exist depends on the date.
     fn claims(&self, _host: &dyn Host) -> Claims {
         let database = || Database::Connection(self.spec.connection.clone());
         let through = match self.through {

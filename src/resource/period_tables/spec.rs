@@ -75,7 +75,7 @@ pub enum OnDrift {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Start {
     Period(Period),
-    /// So many periods before the current one.
+    /// The number of periods before the current one.
     Before(u32),
 }
 
@@ -157,7 +157,7 @@ impl Series {
         Ok(Self { template, parent: pair.like.clone(), view: pair.view.clone() })
     }
 
-    /// The name with `{period}` in it.
+    /// Returns the name with `{period}` in it.
     pub(super) fn template(&self) -> &TableName {
         &self.template
     }

@@ -29,7 +29,7 @@ impl PeriodTables {
     /// Adds to `diff` the changes for the view of a series, after those for its tables.
     ///
     /// # Errors
-    /// What prevents the view from being created or replaced.
+    /// Something prevents the view from being created or replaced.
     pub(super) fn plan_view(
         &self,
         series: &Series,
@@ -351,7 +351,7 @@ fn same_type(
             }
         }
     }
-    // A view goes on reading a table that is renamed.
+    // A view continues to read a table that is renamed.
     for user in found.map(|found| with_its_readers(view, found)).unwrap_or_default() {
         if !users.contains(&user) {
             users.push(user);

@@ -1,4 +1,4 @@
-//! A step for a table that is there: its columns as DDL in the server's own spelling, and who may use it.
+//! A step for an existing table: its columns as DDL in the server's own spelling, and who may use it.
 
 use jiff::civil::Date;
 use serde_json::{Map, Value, json};
@@ -32,7 +32,7 @@ fn steps(subjects: &[Subject], catalog: &Catalog, _as_of: Date) -> AdoptedSteps 
 }
 
 fn step(wanted: &TableName, catalog: &Catalog) -> Result<Adopted, Failure> {
-    // Redshift stores names folded, quoted ones too.
+    // Redshift stores names folded, including quoted ones.
     let table = if catalog.relations.contains_key(wanted) { wanted.clone() } else { wanted.folded() };
     let Some(found) = catalog.relation(wanted) else {
         return Err(match catalog.schema(wanted) {
@@ -56,7 +56,7 @@ fn step(wanted: &TableName, catalog: &Catalog) -> Result<Adopted, Failure> {
     }
     keys.insert("ddl".to_owned(), ddl.clone().into());
     if needs_columns {
-        // `null: true` goes without saying.
+        // `null: true` is the default.
         let column = |column: &Column| match column.null {
             true => json!({ "name": column.name, "type": column.type_name }),
             false => json!({ "name": column.name, "type": column.type_name, "null": false }),
@@ -78,7 +78,7 @@ fn same(read: &[Column], found: &Relation, dialect: Dialect) -> bool {
     compare::columns(read, &found.columns, dialect).is_empty()
 }
 
-/// Who may use the table, as keys of a step: `grants`, where there are any, and `owner`.
+/// Returns who may use the table, as keys of a step: `owner`, and `grants` if there are any.
 pub(in crate::resource) fn access(found: &Relation, dialect: Dialect) -> Map<String, Value> {
     let mut keys = Map::new();
     let held = found.grants.iter().filter(|(_, privileges)| !privileges.is_empty());
@@ -95,7 +95,7 @@ pub(in crate::resource) fn access(found: &Relation, dialect: Dialect) -> Map<Str
     keys
 }
 
-/// The account of an access list's holder.
+/// Returns the account of a holder in an access list.
 fn account(holder: &str, dialect: Dialect) -> Account {
     match holder.strip_prefix("group ") {
         _ if holder == "public" => Account::Public,
@@ -104,7 +104,7 @@ fn account(holder: &str, dialect: Dialect) -> Account {
     }
 }
 
-/// What the step does not say, and what a table that it makes would lack.
+/// Returns comments on what the step does not contain, and a table that it creates would lack.
 fn comments(found: &Relation, dialect: Dialect) -> Vec<String> {
     let mut lacks = Vec::new();
     for (column, computed) in &found.inserts.computed {
@@ -132,7 +132,7 @@ fn comments(found: &Relation, dialect: Dialect) -> Vec<String> {
     comments
 }
 
-/// The CREATE TABLE that makes the columns, with dist style and sort key where the server has them.
+/// Returns the CREATE TABLE with the columns, and with dist style and sort key if the server has them.
 fn ddl(table: &TableName, found: &Relation) -> String {
     let column = |column: &Column| {
         let null = if column.null { "" } else { " NOT NULL" };
@@ -154,7 +154,7 @@ fn ddl(table: &TableName, found: &Relation) -> String {
     lines.join("\n")
 }
 
-/// A name as it stands in a statement, in quotation marks where it needs them.
+/// Returns a name as it is written in a statement, in quotation marks if it needs them.
 fn identifier(name: &str) -> String {
     if is_reserved(name) { format!("\"{name}\"") } else { Shown(name).to_string() }
 }
@@ -205,7 +205,7 @@ mod tests {
         }
     }
 
-    /// The step converges on the catalog that it was written from.
+    /// Checks that the step converges on the catalog that it was written from.
     fn converges(mut keys: Map<String, Value>, catalog: &Catalog) -> super::super::Table {
         keys.insert("connection".into(), "warehouse".into());
         let table: super::super::Table = serde_json::from_value(keys.into()).unwrap();

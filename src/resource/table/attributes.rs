@@ -29,7 +29,7 @@ pub struct Outline {
     pub long_words: Vec<String>,
     /// An unquoted word with capital letters outside ASCII. Servers with a single-byte encoding fold it by their locale.
     pub locale_word: Option<String>,
-    /// What the statement says beside columns and Redshift's attributes.
+    /// The clauses of the statement besides columns and Redshift's attributes.
     pub clauses: Clauses,
 }
 

@@ -1,5 +1,5 @@
-//! Clauses that the parser does not know, or knows in another way: identity and generated columns, what LIKE includes, and
-//! PostgreSQL's clauses after the columns. They are sent as they are written, and hidden from the parser.
+//! Clauses that the parser does not know, or parses differently: identity and generated columns, what LIKE includes, and
+//! PostgreSQL's clauses after the columns. They are sent as written, and hidden from the parser.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,12 +9,12 @@ use sqlparser::tokenizer::Token;
 use super::tokens::Words;
 use crate::host::warehouse::Dialect;
 
-/// What the statement says in such clauses.
+/// The contents of these clauses.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Clauses {
     /// The identity columns, which are NOT NULL.
     pub identity: BTreeSet<String>,
-    /// What LIKE copies apart from the columns.
+    /// What LIKE copies besides the columns.
     pub included: BTreeSet<Included>,
     /// The first clause that only one server has, and that server.
     pub only_on: Option<(Dialect, String)>,

@@ -137,7 +137,7 @@ impl Ddl {
 #[derive(Debug, PartialEq)]
 struct Contradiction {
     message: String,
-    /// The column and its key, where the column is listed.
+    /// The column and its key, if the column is listed.
     place: Option<(usize, &'static str)>,
 }
 
@@ -173,7 +173,7 @@ fn contradictions(columns: &[Column], parsed: &[Column], dialect: Dialect) -> Ve
             Difference::Null { name, expected: true } => {
                 (name, "name", "allows NULL, but is NOT NULL in the DDL".to_owned())
             }
-            // Redshift folds quoted names: a key can name the column in another way.
+            // Redshift folds quoted names, so a key can spell the name of the column differently.
             Difference::Null { name, .. } if dialect.comparable(&name) != name => return None,
             Difference::Null { name, .. } => (name, "null", "is NOT NULL, but allows NULL in the DDL".to_owned()),
             Difference::Moved { name, expected, found } => {
@@ -320,7 +320,7 @@ fn column(definition: &ColumnDef, keys: &BTreeSet<String>) -> Result<(Column, bo
     Ok((Column { name, type_name, null }, more))
 }
 
-/// The refusal of a time with more digits than the servers keep.
+/// Returns the error for a time with more digits than the servers keep.
 fn too_many_digits(refused: impl FnOnce(String) -> KeyError, name: &str, type_name: &str) -> KeyError {
     let what = format!(
         "column `{name}` has the type {type_name}, but the servers keep at most {MAX_DIGITS} digits of a second"
@@ -328,7 +328,7 @@ fn too_many_digits(refused: impl FnOnce(String) -> KeyError, name: &str, type_na
     refused(what).hint(format!("write {MAX_DIGITS}, or leave the number out"))
 }
 
-/// The first name that is there a second time, with its index.
+/// Returns the first repeated name, with the index of its repetition.
 fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> Option<(usize, &'a str)> {
     let mut seen = BTreeSet::new();
     names.enumerate().find(|(_, name)| !seen.insert(*name))

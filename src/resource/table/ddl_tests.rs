@@ -90,7 +90,7 @@ fn rejects_everything_but_one_plain_create_table() {
     }
 }
 
-/// Columns from a list like that of a CREATE TABLE.
+/// Returns the columns of a list like that of a CREATE TABLE.
 fn columns(list: &str) -> Vec<Column> {
     let column = |text: &str| {
         let (name, type_name) = text.split_once(' ').unwrap();
@@ -257,7 +257,7 @@ fn tables_that_foreign_keys_refer_to_are_found() {
 
 #[test]
 fn an_expression_of_any_length_does_not_end_the_program() {
-    // An overflow of the stack ends the process, and with it all tests.
+    // A stack overflow ends the process, and all tests with it.
     for sum in ["1 + ".repeat(60_000) + "1", format!("{}1{}", "(".repeat(60_000), ")".repeat(60_000))] {
         let _read = Ddl::parse(&format!("CREATE TABLE a.b (c INT DEFAULT ({sum}))"), None);
     }

@@ -178,7 +178,7 @@ const RESERVED: &[&str] = &[
     "without",
 ];
 
-/// Whether a name that is written in lower case is such a word.
+/// Returns whether a name in lower case is such a word.
 pub(super) fn is_reserved(name: &str) -> bool {
     RESERVED.binary_search(&name).is_ok()
 }

@@ -1,4 +1,4 @@
-//! The tokens of a statement, and a reading position among them.
+//! The tokens of a statement, and a position among them.
 
 use std::ops::Range;
 
@@ -87,7 +87,7 @@ impl Words<'_> {
         self.tokens.get(at).is_some_and(|found| found.token == *token)
     }
 
-    /// An error about the word at hand, whose message ends with its place.
+    /// Returns an error about the current word. Its message names the place of the word.
     pub fn unexpected(&self, expected: &str) -> KeyError {
         match self.tokens.get(self.at) {
             Some(token) => {
@@ -98,7 +98,7 @@ impl Words<'_> {
         }
     }
 
-    /// An error about the word at hand.
+    /// Returns an error about the current word.
     pub fn refused(&self, message: impl Into<String>) -> KeyError {
         let error = KeyError::new(message);
         match self.tokens.get(self.at) {
@@ -175,7 +175,7 @@ impl Words<'_> {
     }
 }
 
-/// Every identifier up to this length is stored as it is.
+/// Returns whether a name is longer than the identifiers that every server stores unchanged.
 pub fn is_long(name: &str) -> bool {
     name.len() > Dialect::Postgresql.max_identifier_bytes()
 }
