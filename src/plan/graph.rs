@@ -4,7 +4,8 @@
 //! Puppet's relationship graph: the step that runs first creates the parents. Every other cycle is an error: a checkout
 //! cannot be cloned around existing files, and a table cannot be created before its parent.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::claim::{Claim, Claims, Database, Need, Series};
@@ -80,17 +81,22 @@ impl Graph {
         sequence(&edges)?;
         let owners = Owners::of(nodes);
         let mut inside_and_before = vec![Vec::new(); nodes.len()];
+        let mut around = BTreeMap::<_, Vec<_>>::new();
         for (index, node) in nodes.iter().enumerate() {
-            for Maker { step: other, reason, may_yield } in owners.makers(node.located, nodes) {
+            for Maker { step: other, reason, directory } in owners.makers(node.located, nodes) {
                 let edge = (other, reason);
-                let known = other == index || edges[index].contains(&edge);
-                let yields = may_yield && waits_by_after(&edges, other, index);
-                if !known && yields {
-                    inside_and_before[other].push(index);
-                } else if !known {
-                    edges[index].push(edge);
+                match directory {
+                    _ if other == index => {}
+                    Some(depth) => around.entry(Reverse(depth)).or_default().push((index, edge)),
+                    None if edges[index].contains(&edge) => {}
+                    None => edges[index].push(edge),
                 }
             }
+        }
+        // What never yields is complete by now, and of directories inside each other the outer one yields. So the order of the
+        // document has no influence.
+        for (_, candidates) in around {
+            add_unless_after(candidates, &mut edges, &mut inside_and_before);
         }
         for (index, node) in nodes.iter().enumerate() {
             for edge in owners.makers_of_read(node.located, nodes) {
@@ -135,7 +141,8 @@ impl Graph {
 struct Maker {
     step: usize,
     reason: Reason,
-    may_yield: bool,
+    /// How deep the directory is that the step makes around the needed path. Such an order yields to `after`.
+    directory: Option<usize>,
 }
 
 /// The steps that create things, indexed by what they create.
@@ -186,7 +193,8 @@ impl<'a> Owners<'a> {
                                 makers.push(Maker {
                                     step: *other,
                                     reason: Reason::Path(respelled(needed, around, nodes[*other].written, *at)),
-                                    may_yield: matches!(claim, Claim::Directory { .. }),
+                                    directory: matches!(claim, Claim::Directory { .. })
+                                        .then(|| around.components().count()),
                                 });
                             }
                         }
@@ -199,7 +207,7 @@ impl<'a> Owners<'a> {
                             Makes::Table(table) => table == name,
                             Makes::Series(series) => series.contains(name),
                         };
-                        let maker = Maker { step: *other, reason: Reason::Table, may_yield: false };
+                        let maker = Maker { step: *other, reason: Reason::Table, directory: None };
                         (makes && theirs.is_same(database)).then_some(maker)
                     }));
                 }
@@ -256,6 +264,29 @@ fn locks(nodes: &[Node<'_>]) -> Vec<Vec<usize>> {
         locks
     });
     each.collect()
+}
+
+/// Adds the edges from directories around a path, each with the step that waits. Those that contradict an `after` yield.
+fn add_unless_after(
+    candidates: Vec<(usize, (usize, Reason))>,
+    edges: &mut [Vec<(usize, Reason)>],
+    inside_and_before: &mut [Vec<usize>],
+) {
+    let mut added: Vec<(usize, (usize, Reason))> = Vec::new();
+    for (index, edge) in candidates {
+        if !edges[index].contains(&edge) {
+            edges[index].push(edge.clone());
+            added.push((index, edge));
+        }
+    }
+    let yields = |(index, (other, _)): &(usize, (usize, Reason))| waits_by_after(edges, *other, *index);
+    let yielding: Vec<_> = added.into_iter().filter(yields).collect();
+    for (index, edge) in yielding {
+        edges[index].retain(|kept| *kept != edge);
+        if !inside_and_before[edge.0].contains(&index) {
+            inside_and_before[edge.0].push(index);
+        }
+    }
 }
 
 /// Returns whether `from` is `to` or waits for it, directly or indirectly.
@@ -382,6 +413,25 @@ mod tests {
             (&[1][..], directory("/srv/else")),
         ];
         assert_eq!(graph(&steps).unwrap().sequence(), [1, 2, 0]);
+    }
+
+    #[test]
+    fn an_implied_order_yields_to_an_after_that_a_file_carries_on() {
+        let file = Claims { owns: vec![Claim::File("/srv/d/dc.yml".into())], ..directory("/srv/d/dc.yml") };
+        let edit = Claims { owns: Vec::new(), creates: None, ..file.clone() };
+        let file_first = [(&[][..], file.clone()), (&[2][..], directory("/srv/d")), (&[][..], edit.clone())];
+        assert_eq!(graph(&file_first).unwrap().sequence(), [0, 2, 1]);
+        let file_last = [(&[][..], edit), (&[0][..], directory("/srv/d")), (&[][..], file)];
+        assert_eq!(graph(&file_last).unwrap().sequence(), [2, 0, 1]);
+    }
+
+    #[test]
+    fn of_two_directories_the_outer_one_yields() {
+        let steps = [(&[2][..], directory("/srv")), (&[][..], directory("/srv/x")), (&[][..], directory("/srv/x/y"))];
+        let made = graph(&steps).unwrap();
+        assert_eq!(made.sequence(), [1, 2, 0]);
+        assert_eq!(made.inside_and_before(0), [1, 2]);
+        assert!(made.inside_and_before(1).is_empty());
     }
 
     #[test]

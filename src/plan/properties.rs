@@ -227,6 +227,42 @@ proptest! {
                     };
                     prop_assert!(waits, "{cycle:?}");
                 }
+                let edges: Vec<(usize, usize, &Reason)> = cycle.edges().collect();
+                let has_after = edges.iter().any(|(.., reason)| **reason == Reason::After);
+                let could_yield = |(step, other, reason): &(usize, usize, &Reason)| {
+                    matches!(reason, Reason::Path(_)) && is_only_inside(&steps[*other].0, &steps[*step].0)
+                };
+                prop_assert!(!has_after || !edges.iter().any(could_yield), "an edge could have yielded: {cycle:?}");
+            }
+        }
+    }
+
+    /// Whether steps can be ordered, which of them yield, and which wait for which does not depend on the order of the document.
+    #[test]
+    fn the_order_of_the_document_does_not_decide(steps in steps()) {
+        let all: Vec<Claims> = steps.iter().map(|(claims, _)| claims.clone()).collect();
+        prop_assume!(conflicts(&all, &all).is_empty());
+        let last = steps.len() - 1;
+        let reversed: Vec<(Claims, Vec<usize>)> = steps.iter().rev()
+            .map(|(claims, after)| (claims.clone(), after.iter().map(|other| last - other).collect())).collect();
+        let graph = |steps: &[(Claims, Vec<usize>)]| {
+            let nodes: Vec<Node<'_>> =
+                steps.iter().map(|(claims, after)| Node { after, written: claims, located: claims }).collect();
+            Graph::new(&nodes)
+        };
+        let (one, other) = (graph(&steps), graph(&reversed));
+        prop_assert_eq!(one.is_ok(), other.is_ok(), "{:?} {:?}", one, other);
+        if let (Ok(one), Ok(other)) = (one, other) {
+            for index in 0..steps.len() {
+                let waits = |graph: &Graph, index: usize, at: &dyn Fn(usize) -> usize| -> BTreeSet<usize> {
+                    let stopping = graph.before(index).iter().filter(|(_, reason)| reason.stops());
+                    stopping.map(|(step, _)| at(*step)).collect()
+                };
+                prop_assert_eq!(waits(&one, index, &|step| step), waits(&other, last - index, &|step| last - step));
+                let yielded = |graph: &Graph, index: usize, at: &dyn Fn(usize) -> usize| -> BTreeSet<usize> {
+                    graph.inside_and_before(index).iter().map(|step| at(*step)).collect()
+                };
+                prop_assert_eq!(yielded(&one, index, &|step| step), yielded(&other, last - index, &|step| last - step));
             }
         }
     }
@@ -279,6 +315,15 @@ fn is_read(maker: &Claims, reader: &Claims) -> bool {
             _ => false,
         })
     })
+}
+
+/// Whether the first step makes something that the second needs, and all of it is directories around what the second needs.
+fn is_only_inside(maker: &Claims, needing: &Claims) -> bool {
+    let directories = |is_directory: bool| {
+        let owns = maker.owns.iter().filter(|claim| matches!(claim, Claim::Directory { .. }) == is_directory);
+        Claims { owns: owns.cloned().collect(), ..Claims::default() }
+    };
+    brings(&directories(true), needing) && !brings(&directories(false), needing)
 }
 
 /// Whether the first step makes something that the second needs.
