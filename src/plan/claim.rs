@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::period::{Every, Period};
+pub use super::series::Series;
 
 /// The claims of one step.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -91,18 +91,6 @@ pub enum Database {
         addresses: BTreeSet<(String, u16)>,
         name: String,
     },
-}
-
-/// Tables whose names differ only in the period.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Series {
-    /// The parts of the qualified name before and after the period, in lower case.
-    pub before: String,
-    pub after: String,
-    pub every: Every,
-    pub from: Period,
-    /// The last period, or `None` for an open series.
-    pub through: Option<Period>,
 }
 
 /// What claims need to know about the host. It allows only reads.
@@ -219,24 +207,6 @@ impl Database {
         if let Some(found) = databases(self.connection()) {
             *self = found;
         }
-    }
-}
-
-impl Series {
-    /// Returns whether a table with this name belongs to the series, now or later.
-    pub fn contains(&self, table: &str) -> bool {
-        let period = table.strip_prefix(self.before.as_str()).and_then(|rest| rest.strip_suffix(self.after.as_str()));
-        period.and_then(|period| Period::parse(self.every, period).ok()).is_some_and(|period| self.covers(period))
-    }
-
-    /// Returns whether both series contain a table with the same name.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        let same_names = self.before == other.before && self.after == other.after && self.every == other.every;
-        same_names && (self.covers(other.from) || other.covers(self.from))
-    }
-
-    fn covers(&self, period: Period) -> bool {
-        period >= self.from && self.through.is_none_or(|through| period <= through)
     }
 }
 

@@ -6,3 +6,4 @@ pub mod graph;
 pub mod period;
 #[cfg(test)]
 mod properties;
+mod series;

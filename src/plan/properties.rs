@@ -1,7 +1,8 @@
 //! The decisions about claims on thousands of generated plan files, against a model that compares every pair of claims.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
@@ -25,19 +26,30 @@ fn database() -> impl Strategy<Value = Database> {
     prop::sample::select(vec![server("w", &["db", "10.0.0.1"]), server("v", &["10.0.0.1"]), server("x", &["other"])])
 }
 
+/// Series of all lengths whose names can meet: `s.h_2025` with `_07` behind it is a month as well.
 fn series() -> impl Strategy<Value = Series> {
-    let period = |half: u32| Period::parse(Every::HalfYear, "2025_h1").unwrap().plus(half);
-    (prop::sample::select(vec!["s.h_", "s.i_"]), 0u32..4, prop::option::of(0u32..4)).prop_map(
-        move |(before, from, more)| {
-            let through = more.map(|more| period(from + more));
-            Series { before: before.into(), after: String::new(), every: Every::HalfYear, from: period(from), through }
-        },
-    )
+    let before = prop::sample::select(vec!["s.h_", "s.h_", "s.h_", "s.i_", "s.h_20"]);
+    let after =
+        prop::sample::select(vec!["", "", "", "_07", "_h2", "_q1", "_w07", "_w53", "_02_29", "_15", "_29", "25"]);
+    let every = prop::sample::select(Every::ALL.to_vec());
+    let from = prop::sample::select(vec!["2020-02-01", "2024-12-30", "2025-01-01", "2025-07-01", "2026-02-28"]);
+    (before, after, every, from, prop::option::of(0u32..4)).prop_map(|(before, after, every, from, more)| {
+        let from = Period::of(every, from.parse().unwrap());
+        Series { before: before.into(), after: after.into(), every, from, through: more.map(|more| from.plus(more)) }
+    })
 }
 
 fn table_name() -> impl Strategy<Value = String> {
-    prop::sample::select(vec!["s.h_2025_h1", "s.h_2026_h2", "s.i_2025_h2", "s.mart", "s.h_2025_q1"])
-        .prop_map(str::to_owned)
+    prop::sample::select(vec![
+        "s.h_2025_h1",
+        "s.h_2026_h2",
+        "s.i_2025_h2",
+        "s.mart",
+        "s.h_2025_q1",
+        "s.h_2025",
+        "s.h_2025_07",
+    ])
+    .prop_map(str::to_owned)
 }
 
 fn file_use() -> impl Strategy<Value = FileUse> {
@@ -110,8 +122,7 @@ fn undo_each_other(one: &Claim, other: &Claim) -> bool {
             database.is_same(database2) && makes(series, name)
         }
         (Claim::Series { database, series }, Claim::Series { database: database2, series: series2 }) => {
-            let some = |name: &String| makes(series, name) && makes(series2, name);
-            database.is_same(database2) && all_tables().iter().any(some)
+            database.is_same(database2) && meet(series, series2)
         }
         _ => match (one.path(), other.path()) {
             (Some(path), Some(path2)) if path == path2 => {
@@ -132,19 +143,32 @@ fn undo_each_other(one: &Claim, other: &Claim) -> bool {
     }
 }
 
-/// The names of all tables that a generated series can make in ten years.
-fn all_tables() -> Vec<String> {
-    let first = Period::parse(Every::HalfYear, "2025_h1").unwrap();
-    let names = |before: &'static str| (0..20).map(move |half| format!("{before}{}", first.plus(half)));
-    names("s.h_").chain(names("s.i_")).collect()
+/// All periods that the names of generated series can have in common, with their names.
+fn calendar(every: Every) -> &'static HashMap<String, Period> {
+    static CALENDARS: LazyLock<HashMap<Every, HashMap<String, Period>>> = LazyLock::new(|| {
+        let calendar = |every: Every| {
+            let last = if every == Every::Year { "2700-01-01" } else { "2033-01-01" };
+            let [first, last] = ["2019-12-01", last].map(|day| Period::of(every, day.parse().unwrap()));
+            first.through(last).map(|period| (period.to_string(), period)).collect()
+        };
+        Every::ALL.into_iter().map(|every| (every, calendar(every))).collect()
+    });
+    &CALENDARS[&every]
+}
+
+fn is_in(series: &Series, period: Period) -> bool {
+    period >= series.from && series.through.is_none_or(|through| period <= through)
 }
 
 fn makes(series: &Series, table: &str) -> bool {
-    let first = Period::parse(Every::HalfYear, "2025_h1").unwrap();
-    let periods = (0..20).map(|half| first.plus(half));
-    let mut own =
-        periods.filter(|period| *period >= series.from && series.through.is_none_or(|through| *period <= through));
-    own.any(|period| format!("{}{period}", series.before) == table)
+    let name = table.strip_prefix(&series.before).and_then(|rest| rest.strip_suffix(&series.after));
+    name.and_then(|name| calendar(series.every).get(name)).is_some_and(|period| is_in(series, *period))
+}
+
+/// Whether two series make a table of one name.
+fn meet(one: &Series, other: &Series) -> bool {
+    let own = calendar(one.every).iter().filter(|(_, period)| is_in(one, **period));
+    own.map(|(name, _)| format!("{}{name}{}", one.before, one.after)).any(|table| makes(other, &table))
 }
 
 proptest! {
@@ -170,6 +194,13 @@ proptest! {
         let found: Vec<(usize, usize)> = conflicts(&all, &all).iter().map(|found| (found.first, found.second)).collect();
         prop_assert!(found.iter().all(|pair| wrong_pairs.contains(pair)), "{found:?} {wrong_pairs:?}");
         prop_assert_eq!(found.is_empty(), wrong_pairs.is_empty());
+    }
+
+    /// Two series overlap if and only if they have a table in common, whichever is asked.
+    #[test]
+    fn series_overlap_if_they_make_a_table_of_one_name(one in series(), other in series()) {
+        prop_assert_eq!(one.overlaps(&other), meet(&one, &other), "{:?} {:?}", one, other);
+        prop_assert_eq!(other.overlaps(&one), one.overlaps(&other));
     }
 
     /// The graph of steps that are accepted has no circle, keeps every `after`, and puts who makes a thing before who needs
