@@ -74,14 +74,24 @@ pub fn group_name(gid: u32) -> io::Result<Option<String>> {
     Ok(find_twice(|| Group::from_gid(Gid::from_raw(gid)))?.map(|group| group.name))
 }
 
+/// Returns the name of the user with this number, for messages: `None` if there is none or the host cannot tell.
+pub fn known_user(uid: u32) -> Option<String> {
+    User::by_id(uid).ok().flatten().map(|user| user.name)
+}
+
+/// Returns the name of the group with this number, for messages: `None` if there is none or the host cannot tell.
+pub fn known_group(gid: u32) -> Option<String> {
+    group_name(gid).ok().flatten()
+}
+
 /// Returns the name of a user, or the number in digits if the host knows none.
 pub fn name_or_id(uid: u32) -> String {
-    User::by_id(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
+    known_user(uid).unwrap_or_else(|| uid.to_string())
 }
 
 /// Returns the name of a group, or the number in digits if the host knows none.
 pub fn group_name_or_id(gid: u32) -> String {
-    group_name(gid).ok().flatten().unwrap_or_else(|| gid.to_string())
+    known_group(gid).unwrap_or_else(|| gid.to_string())
 }
 
 /// Returns the user that this process acts as, for a message: the name, or `uid 1000` if there is none.

@@ -9,7 +9,7 @@ use super::value::{Account, Identity, Mode};
 use super::{Action, Description, ExecuteContext};
 use crate::host::capabilities::{Capability, Id, has_capability, is_mapped, keeps_set_group_id};
 use crate::host::fs::{self, Denial, FileKind, Place, Stat};
-use crate::host::users::{acting_user, group_name_or_id, name_or_id};
+use crate::host::users::{acting_user, group_name_or_id, known_group, known_user};
 
 /// The desired owner and group as this host knows them, and the user that observes and would make the changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -173,14 +173,15 @@ impl Ownership {
             before = seen.mode_after_chown();
             let clears = (before != seen.mode).then_some(ClearedBits { before: seen.mode, after: before });
             let lost = seen.lost_with_chown(mode);
-            changes.push(AttributeChange::SetOwner { path: path.to_owned(), uid, gid, owner, group, clears, lost });
+            let (path, names) = (path.to_owned(), seen.names.clone());
+            changes.push(AttributeChange::SetOwner { path, uid, gid, names, owner, group, clears, lost });
         }
         if let Some(mode) = mode.filter(|mode| *mode != before) {
             if !self.can(Capability::FileOwner) && self.acting_uid != seen.uid {
                 return Err(Failure::new(format!(
                     "{} is not allowed to change the mode of {path}, which belongs to {}",
                     self.user(),
-                    owner_text(seen.uid, seen.owner_name.as_deref())
+                    seen.names.owner_text(seen.uid)
                 ))
                 .hint(self.privilege_hint(Capability::FileOwner, as_root)));
             }
@@ -213,14 +214,48 @@ pub fn inherited_foreign_group(place: &Place) -> Result<Option<String>, Failure>
     Ok((directory.mode & SET_GROUP_ID != 0).then(|| foreign_group(directory.gid)).flatten())
 }
 
-/// Returns the name of an owner, unless that is the acting user.
-pub fn other_owner(uid: u32) -> Option<String> {
-    (uid != fs::acting_ids().0).then(|| name_or_id(uid))
+/// The names of an owner and a group, if this host has any for their numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountNames {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Box<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Box<str>>,
 }
 
-/// Returns the owner for a message.
-pub fn owner_text(uid: u32, name: Option<&str>) -> String {
-    name.filter(|name| *name != uid.to_string()).map_or_else(|| format!("uid {uid}"), str::to_owned)
+impl AccountNames {
+    /// Looks the names up on this host.
+    pub fn look_up(uid: u32, gid: u32) -> Self {
+        Self { owner: known_user(uid).map(Into::into), group: known_group(gid).map(Into::into) }
+    }
+
+    /// Returns the names after a change to the desired owner and group.
+    pub fn after(self, desired: &Ownership) -> Self {
+        let name = |identity: &Identity| identity.name.as_deref().map(Into::into);
+        Self {
+            owner: desired.owner.as_ref().map_or(self.owner, name),
+            group: desired.group.as_ref().map_or(self.group, name),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.owner.is_none() && self.group.is_none()
+    }
+
+    /// Returns the owner for a message: the name, or `uid 1000` if there is none.
+    pub fn owner_text(&self, uid: u32) -> String {
+        self.owner.as_deref().map_or_else(|| format!("uid {uid}"), str::to_owned)
+    }
+
+    /// Returns the name of the owner, or its number in digits.
+    pub fn owner_or_id(&self, uid: u32) -> String {
+        self.owner.as_deref().map_or_else(|| uid.to_string(), str::to_owned)
+    }
+
+    /// Returns the name of the group, or its number in digits.
+    pub fn group_or_id(&self, gid: u32) -> String {
+        self.group.as_deref().map_or_else(|| gid.to_string(), str::to_owned)
+    }
 }
 
 /// The actual owner, group and mode.
@@ -232,8 +267,7 @@ pub struct Seen {
     pub gid: u32,
     pub mode: Mode,
     pub kind: FileKind,
-    /// The name of its owner, unless that is the acting user.
-    pub owner_name: Option<String>,
+    pub names: AccountNames,
     /// Its group, if chmod(2) clears the set-group-ID bit for the acting user.
     pub foreign_group: Option<String>,
     /// Whether the acting user is root or in the group. Then chown(2) keeps a set-group-ID bit that means mandatory locks.
@@ -276,6 +310,9 @@ pub enum AttributeChange {
         /// The owner and group before.
         uid: u32,
         gid: u32,
+        /// Their names.
+        #[serde(default, skip_serializing_if = "AccountNames::is_empty")]
+        names: AccountNames,
         owner: Option<Identity>,
         group: Option<Identity>,
         /// The set-ID bits that the new owner or group clears. If they are desired, a change of the mode follows.
@@ -296,8 +333,9 @@ impl AttributeChange {
     /// Describes the change for events and people.
     pub fn describe(&self) -> Description {
         let (path, summary, before, after, risk) = match self {
-            Self::SetOwner { path, uid, gid, owner, group, clears, lost } => {
-                let mut summary = format!("set {}, was {uid}:{gid}", ownership(owner, group));
+            Self::SetOwner { path, uid, gid, names, owner, group, clears, lost } => {
+                let was = format!("{}:{}", names.owner_or_id(*uid), names.group_or_id(*gid));
+                let mut summary = format!("set {}, was {was}", ownership(owner, group));
                 let (mut before, mut after) =
                     (json!({ "owner": uid, "group": gid }), with_ids(json!({}), owner, group));
                 if let Some(clears) = clears {
@@ -405,14 +443,21 @@ impl ModeAndOwner {
         (self.mode.bits(), self.uid, self.gid) == (stat.mode, stat.uid, stat.gid)
     }
 
-    /// Adds to a summary what differs from those of the replaced file.
-    pub fn describe_instead_of(self, before: Self, summary: &mut String) {
+    /// Adds to a summary what differs from those of the replaced file. `names` are the old ones and the new ones.
+    pub fn describe_instead_of(self, before: Self, names: [&AccountNames; 2], summary: &mut String) {
         let Self { mode, uid, gid } = self;
         if mode != before.mode {
             summary.push_str(&format!(", with mode {mode}, was {}", before.mode));
         }
         if (uid, gid) != (before.uid, before.gid) {
-            summary.push_str(&format!(", with owner {uid} and group {gid}, was {}:{}", before.uid, before.gid));
+            let [old, new] = names;
+            summary.push_str(&format!(
+                ", with owner {} and group {}, was {}:{}",
+                new.owner_or_id(uid),
+                new.group_or_id(gid),
+                old.owner_or_id(before.uid),
+                old.group_or_id(before.gid)
+            ));
         }
     }
 }

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::attributes::{self, AttributeChange, Ownership, Seen, refusal};
+use super::attributes::{self, AccountNames, AttributeChange, Ownership, Seen, refusal};
 use super::value::{AbsolutePath, Mode};
 use crate::failure::Failure;
 use crate::host::capabilities::Capability;
 use crate::host::fs::{self, Denial, FILE_CAPABILITIES, FileKind, Place, Stat};
-use crate::host::users::{as_root, group_name_or_id};
+use crate::host::users::{as_root, known_group, known_user};
 use crate::text::shell_word;
 
 /// The hint for a file that belongs to another user.
@@ -24,10 +24,10 @@ pub struct RegularFile {
     pub mode: Mode,
     /// The number of hard links.
     pub links: u64,
-    /// The name of its owner, unless that is the acting user.
+    /// The name of its owner, if it has one on this host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner_name: Option<Box<str>>,
-    /// The name of its group, if the acting user is not in it.
+    /// The name of its group, if it has one on this host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_name: Option<Box<str>>,
     /// Its group, if chmod(2) clears the set-group-ID bit for the acting user.
@@ -63,8 +63,8 @@ impl RegularFile {
             gid: stat.gid,
             mode: Mode::from_bits(stat.mode),
             links: stat.links,
-            owner_name: attributes::other_owner(stat.uid).map(Into::into),
-            group_name: (!fs::acts_in_group(stat.gid)).then(|| group_name_or_id(stat.gid).into()),
+            owner_name: known_user(stat.uid).map(Into::into),
+            group_name: known_group(stat.gid).map(Into::into),
             foreign_group: attributes::foreign_group(stat.gid).map(Into::into),
             may_keep_group: fs::acts_in_group(stat.gid),
             denied: dir.replace_denial(name, stat)?.map(Box::new),
@@ -88,7 +88,7 @@ impl RegularFile {
         if !ownership.can(Capability::ChangeOwner) && ownership.acting_uid != self.uid {
             return Err(Failure::new(format!(
                 "{user} is not allowed to replace {path}, which belongs to {}",
-                attributes::owner_text(self.uid, self.owner_name.as_deref())
+                self.names().owner_text(self.uid)
             ))
             .hint(ownership.privilege_hint(Capability::ChangeOwner, AS_ROOT)));
         }
@@ -98,7 +98,7 @@ impl RegularFile {
         if ownership.group.is_none() && !self.may_keep_group {
             return Err(Failure::new(format!(
                 "{user} is not allowed to give the file that replaces {path} its group, {}",
-                self.group_name.clone().unwrap_or_else(|| self.gid.to_string().into())
+                self.names().group_or_id(self.gid)
             ))
             .hint("set `group` to one of that user's groups, or set run_as: root on the step"));
         }
@@ -155,6 +155,11 @@ impl RegularFile {
         changes
     }
 
+    /// Returns the names of its owner and group.
+    pub fn names(&self) -> AccountNames {
+        AccountNames { owner: self.owner_name.clone(), group: self.group_name.clone() }
+    }
+
     fn seen(&self) -> Seen {
         Seen {
             denied: self.attributes_denied.as_deref().cloned(),
@@ -162,7 +167,7 @@ impl RegularFile {
             gid: self.gid,
             mode: self.mode,
             kind: FileKind::File,
-            owner_name: self.owner_name.as_deref().map(str::to_owned),
+            names: self.names(),
             foreign_group: self.foreign_group.as_deref().map(str::to_owned),
             may_keep_group: self.may_keep_group,
             has_capabilities: self.attributes.iter().any(|name| name == FILE_CAPABILITIES),

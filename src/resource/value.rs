@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Failure;
 use crate::host::fs;
-use crate::host::users::{User, as_root, group_id};
+use crate::host::users::{User, as_root, group_id, known_group, known_user};
 use crate::text::{clean, io_error_text, shell_word};
 
 /// An absolute path without `.`, `..` and duplicate slashes. It is not `/`.
@@ -187,7 +187,7 @@ impl Account {
     /// # Errors
     /// There is no such user.
     pub fn user(&self) -> Result<Identity, Failure> {
-        self.identity("user", "useradd", |name| Ok(User::by_name(name)?.map(|user| user.uid)))
+        self.identity("user", "useradd", |name| Ok(User::by_name(name)?.map(|user| user.uid)), known_user)
     }
 
     /// Returns the gid on this host.
@@ -195,7 +195,7 @@ impl Account {
     /// # Errors
     /// There is no such group.
     pub fn group(&self) -> Result<Identity, Failure> {
-        self.identity("group", "groupadd", group_id)
+        self.identity("group", "groupadd", group_id, known_group)
     }
 
     fn identity(
@@ -203,9 +203,10 @@ impl Account {
         what: &str,
         maker: &str,
         find: impl FnOnce(&str) -> io::Result<Option<u32>>,
+        name_of: impl FnOnce(u32) -> Option<String>,
     ) -> Result<Identity, Failure> {
         if let Ok(id) = self.0.parse() {
-            return Ok(Identity { id, name: None });
+            return Ok(Identity { id, name: name_of(id) });
         }
         let failed = |error: io::Error| {
             let name = clean(&self.0);
@@ -275,7 +276,7 @@ impl<'de> Deserialize<'de> for Account {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     pub id: u32,
-    /// The name in the plan file, if it is a name.
+    /// The name in the plan file, or the one that this host has for a number there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }

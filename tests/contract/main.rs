@@ -47,6 +47,7 @@ mod many_hosts;
 mod many_hosts_measured;
 mod max_changes;
 mod metrics;
+mod names;
 mod oracle;
 mod packaging;
 mod pasted;

@@ -8,7 +8,7 @@ use crate::host::capabilities::{Capability, keeps_set_group_id};
 use crate::host::fs::{self, Denial, FileKind, Place, tree};
 use crate::host::state;
 use crate::resource::ObserveContext;
-use crate::resource::attributes::{self, Ownership};
+use crate::resource::attributes::{self, AccountNames, Ownership};
 use crate::resource::value::Mode;
 
 /// The number of paths that a message lists as examples.
@@ -56,9 +56,9 @@ pub struct Seen {
     pub uid: u32,
     pub gid: u32,
     pub mode: Mode,
-    /// The name of its owner, unless that is the acting user.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner_name: Option<String>,
+    /// The names of its owner and group.
+    #[serde(default, skip_serializing_if = "AccountNames::is_empty")]
+    pub names: AccountNames,
     /// Its group, if chmod(2) clears the set-group-ID bit for the acting user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foreign_group: Option<String>,
@@ -186,7 +186,7 @@ pub(super) fn observe(desired: &Directory, cx: &ObserveContext) -> Result<Actual
                 uid: stat.uid,
                 gid: stat.gid,
                 mode: Mode::from_bits(stat.mode),
-                owner_name: attributes::other_owner(stat.uid),
+                names: AccountNames::look_up(stat.uid, stat.gid),
                 foreign_group: attributes::foreign_group(stat.gid),
                 tree,
             }))

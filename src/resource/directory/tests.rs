@@ -105,7 +105,7 @@ fn recursive_ownership_changes_the_whole_tree() {
     assert_eq!(found.len(), 3);
     assert!(found[0].starts_with("set owner 50000 and group 50000 on 5 entries below: "), "{found:?}");
     assert!(found[0].ends_with(" and 2 more"), "{found:?}");
-    assert_eq!(found[1..], ["set owner 50000 and group 50000, was 0:0", "set mode 0750, was 0755"]);
+    assert_eq!(found[1..], ["set owner 50000 and group 50000, was root:root", "set mode 0750, was 0755"]);
     assert_eq!(done.changes[0].describe().risk.as_deref(), Some("setuid or setgid is lost, as with chown, on 1: tool"));
     for path in ["", "dag", "dag/run", "dag/run/1.log", "latest", "right.log"] {
         let found = attributes(&top.join(path));

@@ -124,15 +124,16 @@ fn diff_content(
             return Err(Failure::new(format!(
                 "{user} may not read {path}, so its content could not be rescued before it is replaced"
             ))
-            .hint(match &seen.file.owner_name {
-                None => format!(
+            .hint(match seen.file.uid == ownership.acting_uid {
+                true => format!(
                     "let {user} read it: `chmod u+r {}`; or set run_as: root on the step",
                     shell_word(&desired.path)
                 ),
                 // A mode that lets its owner read it would not help this user.
-                Some(owner) => {
+                false => {
                     // The colon also sets the user's own group, because a replacement cannot keep a foreign group.
-                    let colon = if seen.file.group_name.is_some() { ":" } else { "" };
+                    let colon = if seen.file.may_keep_group { "" } else { ":" };
+                    let owner = seen.file.names().owner_text(seen.file.uid);
                     let command = format!("chown {}{colon} {}", shell_word(&user), shell_word(&desired.path));
                     format!(
                         "it belongs to {owner}; give it to {user}: `{}`; or set run_as: root on the step",
@@ -173,6 +174,8 @@ fn diff_content(
         before_gid: seen.file.gid,
         uid: ownership.uid().unwrap_or(seen.file.uid),
         gid: ownership.gid().unwrap_or(seen.file.gid),
+        before_names: seen.file.names(),
+        names: seen.file.names().after(ownership),
     });
     diff.notes.extend(seen.file.replacement_notes(&desired.path));
     Ok(())

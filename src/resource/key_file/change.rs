@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::PublicFacts;
-use crate::resource::attributes::{AttributeChange, ModeAndOwner, leftovers_removal, with_ids};
+use crate::resource::attributes::{AccountNames, AttributeChange, ModeAndOwner, leftovers_removal, with_ids};
 use crate::resource::value::{Identity, Mode};
 use crate::resource::{Action, Description};
 use crate::text;
@@ -52,6 +52,11 @@ pub enum Change {
         before_gid: u32,
         uid: u32,
         gid: u32,
+        /// The names of the owner and group before, and of those after.
+        #[serde(default, skip_serializing_if = "AccountNames::is_empty")]
+        before_names: AccountNames,
+        #[serde(default, skip_serializing_if = "AccountNames::is_empty")]
+        names: AccountNames,
         /// As in `Create`. If the login fails after the key is installed, the old key is restored.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         proven_by: Option<String>,
@@ -106,6 +111,8 @@ impl crate::resource::Change for Change {
                 before_gid,
                 uid,
                 gid,
+                before_names,
+                names,
                 proven_by,
             } => {
                 let was = before.as_ref().map(short).or_else(|| before_text.as_deref().map(in_a_sentence));
@@ -118,7 +125,7 @@ impl crate::resource::Change for Change {
                 };
                 let new = ModeAndOwner { mode: *mode, uid: *uid, gid: *gid };
                 let replaced = ModeAndOwner { mode: *before_mode, uid: *before_uid, gid: *before_gid };
-                new.describe_instead_of(replaced, &mut summary);
+                new.describe_instead_of(replaced, [before_names, names], &mut summary);
                 add_proof(&mut summary, proven_by);
                 let mut old = match before {
                     Some(before) => json!({ "key": before }),

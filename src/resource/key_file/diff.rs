@@ -215,6 +215,8 @@ fn diff_content(
         before_gid: seen.file.gid,
         uid: ownership.uid().unwrap_or(seen.file.uid),
         gid: ownership.gid().unwrap_or(seen.file.gid),
+        before_names: seen.file.names(),
+        names: seen.file.names().after(ownership),
         proven_by: proven_by(desired),
     });
     report_old_key(desired, actual, seen, diff);

@@ -141,7 +141,7 @@ fn mode_and_owner_are_set_in_place() {
         chown(&path, 0, 0);
         chmod(&path, 0o644);
         let done = converge(&step, &context(source), folder.path());
-        assert_eq!(summaries(&done), ["set owner 50000 and group 50000, was 0:0", "set mode 0440, was 0644"]);
+        assert_eq!(summaries(&done), ["set owner 50000 and group 50000, was root:root", "set mode 0440, was 0644"]);
         assert_eq!(done.notes.len(), usize::from(source.is_none()));
         assert_eq!(attributes(&path), (50000, 50000, 0o440));
     }
