@@ -75,6 +75,7 @@ mod surface;
 mod terminal;
 mod trees;
 mod unreadable_checkouts;
+mod unreadable_trees;
 mod warehouse;
 mod warehouse_relations;
 mod workers;

@@ -101,6 +101,9 @@ pub struct Tree {
     /// The entries that differ and cannot be changed by any user: they are immutable or append-only.
     #[serde(default, skip_serializing_if = "Examples::is_empty")]
     pub locked: Examples,
+    /// What cannot be looked at, opened or listed.
+    #[serde(default, skip_serializing_if = "Unseen::is_empty")]
+    pub unseen: Unseen,
     /// Set if the whole tree is mounted read-only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_only: Option<Denial>,
@@ -116,6 +119,41 @@ pub struct Tree {
     /// What other steps own in the tree. It was not inspected.
     #[serde(default)]
     pub left_to_others: Vec<LeftToOther>,
+}
+
+/// Entries that cannot be looked at, opened or listed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Unseen {
+    pub count: u64,
+    /// The first of them in order.
+    pub first: Vec<(String, Failure)>,
+}
+
+impl Unseen {
+    fn add(&mut self, path: std::path::PathBuf, error: fs::Error) {
+        self.count += 1;
+        let path = fs::escape_path(&path);
+        let place = self.first.partition_point(|(other, _)| *other < path);
+        if place < EXAMPLES {
+            self.first.truncate(EXAMPLES - 1);
+            self.first.insert(place, (path, error.into()));
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Returns the failure that reports them, if there are any.
+    pub fn failure(&self) -> Option<Failure> {
+        let first: Vec<Failure> = self.first.iter().map(|(_, failure)| failure.clone()).collect();
+        let Failure { message, hint } = Failure::join(&first)?;
+        let more = match self.count - first.len() as u64 {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        Some(Failure { message: message + &more, hint })
+    }
 }
 
 /// A path below the directory that another step owns.
@@ -225,6 +263,10 @@ fn survey(
                 tree.mounts.add_up_to(MAX_MOUNTS, || path);
                 return Ok(());
             }
+            tree::Visit::Failed(path, error) => {
+                tree.unseen.add(path, error);
+                return Ok(());
+            }
             tree::Visit::Entry(entry) => entry,
         };
         tree.entries += 1;
@@ -236,6 +278,14 @@ fn survey(
             tree.locked.add(|| entry.path());
             return Ok(());
         }
+        let sets_ownership = change.sets_owner || change.sets_group;
+        let has_capabilities = match sets_ownership.then(|| entry.has_capabilities()).transpose() {
+            Ok(found) => found.unwrap_or_default(),
+            Err(error) => {
+                tree.unseen.add(entry.path(), error);
+                return Ok(());
+            }
+        };
         tree.differing.add(|| entry.path());
         tree.oldest = Some(tree.oldest.map_or(entry.born, |oldest| oldest.min(entry.born)));
         if entry.links > 1 && entry.kind != FileKind::Directory {
@@ -244,13 +294,12 @@ fn survey(
         if change.loses_set_id {
             tree.set_id.add(|| entry.path());
         }
-        if (change.sets_owner || change.sets_group) && entry.has_capabilities()? {
+        if has_capabilities {
             tree.capabilities.add(|| entry.path());
         }
         let owns = entry.uid == ownership.acting_uid;
         let may_chown = ownership.can(Capability::ChangeOwner)
             || owns && !change.sets_owner && (!change.sets_group || ownership.may_set_group);
-        let sets_ownership = change.sets_owner || change.sets_group;
         let may_chmod = ownership.can(Capability::FileOwner) || owns;
         let group = rules.group.as_ref().filter(|_| change.sets_group).map_or(entry.gid, |group| group.id);
         let sets_group_id = change.mode.is_some_and(|mode| mode & attributes::SET_GROUP_ID != 0);

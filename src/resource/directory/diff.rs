@@ -100,6 +100,7 @@ fn diff_tree(desired: &Directory, actual: &Actual, tree: &Tree, diff: &mut Diff<
             .hint(format!("remove the flags: `{}`", as_root(&format!("chattr -i -a {first}")))),
         );
     }
+    diff.obstacles.extend(tree.unseen.failure());
     let Some(rules) = desired.entry_rules(&actual.ownership).filter(|_| tree.differing.count > 0) else {
         return Ok(());
     };

@@ -29,7 +29,7 @@ mod tree_change;
 #[cfg(test)]
 mod tree_tests;
 
-pub use actual::{Actual, Examples, Found, LeftToOther, Seen, Tree};
+pub use actual::{Actual, Examples, Found, LeftToOther, Seen, Tree, Unseen};
 pub use change::Change;
 pub use desired::{Directory, HardLinks, Recursive};
 pub use exclude::Exclude;

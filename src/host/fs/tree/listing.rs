@@ -85,6 +85,13 @@ pub(super) fn look(fd: impl AsFd, name: &CStr, flags: AtFlags) -> Result<Seen, E
     retry_on_intr(|| statx(&fd, name, flags, WANTED)).map(|stat| Seen::of(&stat))
 }
 
+/// Returns whether something is mounted at an entry that cannot be looked at. The kernel tells without asking the file system.
+pub(super) fn is_mount_root(fd: impl AsFd, name: &CStr) -> bool {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    let found = retry_on_intr(|| statx(&fd, name, flags, StatxFlags::empty()));
+    found.is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
 /// Looks at an open directory.
 pub(super) fn look_at_open(fd: impl AsFd) -> Result<Seen, Errno> {
     look(fd, c"", AtFlags::EMPTY_PATH)
@@ -158,6 +165,11 @@ pub(super) struct Listed {
 }
 
 impl Batch {
+    /// The end of a listing.
+    pub(super) fn end() -> Self {
+        Self { names: Vec::new(), entries: Vec::new(), is_last: true, progress: Progress::of(0) }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -274,8 +286,7 @@ impl Level {
     /// Closes it until the walk returns to it, and forgets what was listed after the entry that was visited last.
     pub(super) fn close(&mut self) {
         self.fd = None;
-        self.batch =
-            Arc::new(Batch { names: Vec::new(), entries: Vec::new(), is_last: false, progress: Progress::of(0) });
+        self.batch = Arc::new(Batch { is_last: false, ..Batch::end() });
         self.next = 0;
     }
 

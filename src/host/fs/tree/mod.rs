@@ -25,7 +25,7 @@ mod tests;
 use left_out::Extent;
 pub use left_out::LeftOut;
 pub use listing::Own;
-use listing::{Level, Listed, Opened, Seen, list, look, look_at_open, open_level};
+use listing::{Batch, Level, Listed, Opened, Seen, is_mount_root, list, look, look_at_open, open_level};
 use lookahead::{Helpers, Listing, Lookahead};
 
 /// The maximum number of open directories. In deeper trees the outer ones are closed, and opened again by `..` on the way
@@ -38,6 +38,8 @@ pub enum Visit<'walk> {
     Entry(Entry<'walk>),
     /// A mount point, which is not entered.
     Mount(PathBuf),
+    /// What cannot be looked at, opened or listed. The walk goes on after it.
+    Failed(PathBuf, Error),
 }
 
 /// One entry of a tree.
@@ -144,7 +146,7 @@ impl Entry<'_> {
 /// open descriptors do not grow with the tree, except for the names of the directories that the walk is in. Each entry is looked
 /// at directly before its visit, which may change it.
 ///
-/// An entry that disappears meanwhile is skipped.
+/// An entry that disappears meanwhile is skipped. An entry that fails does not stop the walk, unless it is `top`.
 pub fn walk(top: &Dir, left_out: &LeftOut, visit: impl FnMut(Visit<'_>) -> Result<(), Error>) -> Result<(), Error> {
     recorded(top, visit, |visit| walk_entries(top, left_out, visit, None))
 }
@@ -197,7 +199,7 @@ fn walk_entries(
             if batch.is_last {
                 leave(top, left_out, &mut levels, visit)?;
             } else {
-                list_on(top, left_out, &mut levels, helpers.as_deref_mut())?;
+                list_on(top, left_out, &mut levels, helpers.as_deref_mut(), visit)?;
             }
             continue;
         };
@@ -211,10 +213,17 @@ fn walk_entries(
         let seen = match known.unwrap_or_else(|| look(fd, name, AtFlags::SYMLINK_NOFOLLOW)) {
             Ok(seen) => seen,
             Err(Errno::NOENT) => continue,
+            // Another user's FUSE mount does not let root look, and a mount without its server lets nobody.
+            Err(_) if is_mount_root(fd, name) => {
+                visit(Visit::Mount(below_top(&levels, name)))?;
+                continue;
+            }
             Err(errno) => {
                 let around = top.path().join(below_top(&levels, c""));
                 let seen = levels.last().map(|level| (level.seen.uid, level.seen.mode.into()));
-                return Err(failed("look at", errno).of_directory(&around, seen));
+                let error = failed("look at", errno).of_directory(&around, seen);
+                visit(Visit::Failed(below_top(&levels, name), error))?;
+                continue;
             }
         };
         if levels.first().is_some_and(|top| seen.is_mount(&top.seen)) {
@@ -237,18 +246,27 @@ fn cannot_list_top(top: &Dir, errno: Errno) -> Error {
     Error::call("list", top.path(), errno).of_directory(top.path(), seen)
 }
 
-/// Lists the next entries of the innermost level.
+/// Lists the next entries of the innermost level. If that fails, the level ends there.
 fn list_on(
     top: &Dir,
     left_out: &LeftOut,
     levels: &mut [Level],
     helpers: Option<&mut Helpers<'_, '_>>,
+    visit: &mut Visitor<'_>,
 ) -> Result<(), Error> {
     let path = below_top(levels, c"");
     let failed = |errno| Error::call("list", &top.path().join(&path), errno);
+    let is_top = levels.len() == 1;
     let Some(level) = levels.last_mut() else { return Ok(()) };
     let fd = Arc::clone(level.fd().map_err(failed)?);
-    let batch = list(&fd, (left_out, level.left_out), &|| path.clone()).map_err(failed)?;
+    let batch = match list(&fd, (left_out, level.left_out), &|| path.clone()) {
+        Ok(batch) => batch,
+        Err(errno) if is_top => return Err(failed(errno)),
+        Err(errno) => {
+            (level.batch, level.next) = (Arc::new(Batch::end()), 0);
+            return visit(Visit::Failed(path.clone(), failed(errno)));
+        }
+    };
     (level.batch, level.next) = (Arc::new(batch), 0);
     if let Some(helpers) = helpers.filter(|helpers| helpers.are_working()) {
         helpers.listed(&Listing { fd, batch: Arc::clone(&level.batch), path: Arc::new(path) }, 0);
@@ -272,9 +290,9 @@ fn enter(
         Err(errno) => {
             let path = top.path().join(below_top(levels, name));
             let seen = innermost(levels).and_then(|fd| look(fd, name, AtFlags::SYMLINK_NOFOLLOW)).ok();
-            return Err(
-                Error::call("open", &path, errno).of_directory(&path, seen.map(|seen| (seen.uid, seen.mode.into())))
-            );
+            let seen = seen.map(|seen| (seen.uid, seen.mode.into()));
+            let error = Error::call("open", &path, errno).of_directory(&path, seen);
+            return visit(Visit::Failed(below_top(levels, name), error));
         }
     };
     if levels.first().is_some_and(|top| opened.seen.is_mount(&top.seen)) {

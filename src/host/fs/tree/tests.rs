@@ -13,6 +13,7 @@ fn visited(top: &Path, left_out: &LeftOut, ahead: bool) -> Vec<String> {
                 format!("{} {:?} {:o} {}", entry.path().display(), entry.kind, entry.mode, entry.links)
             }
             Visit::Mount(path) => format!("mount {}", path.display()),
+            Visit::Failed(path, error) => format!("failed {} {error}", path.display()),
         });
         Ok(())
     };
