@@ -19,6 +19,7 @@ pub mod scratch;
 mod settings;
 mod site;
 mod ssh;
+mod ssh_config;
 mod ssh_remedy;
 mod url;
 

@@ -9,37 +9,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::ssh_config::{OPTIONS, config_file};
 use crate::failure::Failure;
 use crate::git::error::io_failure;
 use crate::host::environment;
 use crate::host::program::Ended;
 use crate::text::shell_words;
-
-/// The options of every ssh (ssh_config(5)).
-const OPTIONS: [&str; 14] = [
-    // It must not ask.
-    "BatchMode=yes",
-    "StrictHostKeyChecking=yes",
-    // It must not write: to known_hosts, to the agent, or the socket of a master connection.
-    "UpdateHostKeys=no",
-    "CheckHostIP=no",
-    "AddKeysToAgent=no",
-    "ControlMaster=no",
-    "ControlPath=none",
-    "ControlPersist=no",
-    // It must not run or open what the user configured for sessions of their own.
-    "PermitLocalCommand=no",
-    "ClearAllForwardings=yes",
-    // With a terminal, git's protocol does not come through.
-    "RequestTTY=no",
-    // It must not wait forever.
-    "ConnectTimeout=15",
-    "ServerAliveInterval=15",
-    "ServerAliveCountMax=4",
-];
-
-/// The maximum size of a configuration file named by `-F`, in bytes.
-const MAX_CONFIG: usize = 1 << 20;
 
 /// Programs with other options than OpenSSH's.
 const OTHERS: [&str; 4] = ["plink", "putty", "tortoiseplink", "simple"];
@@ -232,30 +207,6 @@ fn shim(folder: &Path, real: &Path, options: &str, file: &str) -> Result<PathBuf
     fs::create_dir(folder).map_err(io_failure("create", folder))?;
     write(&program, script.as_bytes(), 0o700)?;
     Ok(program)
-}
-
-/// Returns a configuration file with our options, followed by the user's: `own`, or else the files that ssh reads by default.
-fn config_file(own: Option<&Path>) -> Result<Vec<u8>, Failure> {
-    let mut text = String::new();
-    for option in OPTIONS {
-        text.push_str(&option.replacen('=', " ", 1));
-        text.push('\n');
-    }
-    match own {
-        None => text.push_str("Include ~/.ssh/config\nInclude /etc/ssh/ssh_config\n"),
-        Some(path) if path.as_os_str() == "none" => {}
-        // Copied, since `Include` requires stricter permissions than `-F`.
-        Some(path) => {
-            let failed = io_failure("read the ssh configuration", path);
-            if !fs::metadata(path).map_err(&failed)?.is_file() {
-                return Err(Failure::new(format!("the ssh configuration {} is not a file", path.display())));
-            }
-            let mut bytes = text.into_bytes();
-            bytes.extend(fs::read(path).map_err(&failed)?.into_iter().take(MAX_CONFIG));
-            return Ok(bytes);
-        }
-    }
-    Ok(text.into_bytes())
 }
 
 /// Returns the word by which a simple command names a configuration file (`-F`), and the file. It may be `none`.

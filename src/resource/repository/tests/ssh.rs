@@ -153,6 +153,37 @@ fn what_helps_with_ssh_works_when_it_is_pasted() {
     }
 }
 
+/// `-F /dev/null` is a usual way to have no configuration at all.
+#[test]
+fn a_configuration_that_is_not_a_regular_file_is_read_as_ssh_reads_it() {
+    let (bench, server) = bench();
+    let folder = bench.dir.path();
+    let command = git(&bench.checkout(), &["config", "core.sshCommand"]);
+    let (_, options) = command.trim().split_once("config' ").unwrap();
+    let pipe = folder.join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let commands = |file: &Path| {
+        let file = file.display();
+        [format!("ssh -F {file} {options}"), format!("ssh {options} -F{file}")]
+    };
+    let set = |command: &str| git(&bench.checkout(), &["config", "core.sshCommand", command]);
+    for command in [Path::new("/dev/null"), folder].into_iter().flat_map(commands) {
+        set(&command);
+        assert_eq!(plan(&bench.desired()).unwrap().unwrap().changes, [], "{command}");
+    }
+    let user = users::get_current_username().unwrap().into_string().unwrap();
+    let text = format!("Host piped\n HostName 127.0.0.1\n User {user}\n Port {}\n", server.port);
+    git(&bench.checkout(), &["remote", "set-url", "origin", &format!("piped:{}", bench.remote().display())]);
+    for command in commands(&pipe) {
+        set(&command);
+        let (pipe, text) = (pipe.clone(), text.clone());
+        std::thread::spawn(move || fs::write(pipe, text));
+        assert_eq!(plan(&bench.desired()).unwrap().unwrap().changes, [], "{command}");
+    }
+    // ssh would wait forever.
+    failure(&bench, &["nothing is written to the ssh configuration", "core.sshCommand names it"]);
+}
+
 #[test]
 fn a_repository_that_is_not_there_is_said() {
     let (bench, _server) = bench();
