@@ -171,8 +171,8 @@ pub fn conflict(repo: &Repository, names: &[String]) -> Result<Option<(String, S
 
 /// Returns the refs that an update of `branch` sets.
 pub fn moved(repo: &Repository, remote: &str, branch: &str) -> Result<Vec<String>, Failure> {
-    let tracking = tracking(repo, remote, branch)?;
-    Ok([Some(format!("refs/heads/{branch}")), tracking].into_iter().flatten().collect())
+    let tracking = tracking(repo, remote, branch)?.into_iter().map(|tracking| tracking.name);
+    Ok([format!("refs/heads/{branch}")].into_iter().chain(tracking).collect())
 }
 
 /// Returns what prevents the acting user from an update of `refs`, of their logs, of HEAD, the index and the object store.

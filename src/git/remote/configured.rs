@@ -1,6 +1,6 @@
 //! The configuration of a remote in a checkout.
 
-use git2::Repository;
+use git2::{Reference, Repository};
 
 use super::settings::Settings;
 use crate::failure::Failure;
@@ -10,18 +10,12 @@ use crate::git::error::git_failure;
 /// (git-config(1), `remote.<name>.url`).
 pub fn urls(repo: &Repository, remote: &str) -> Vec<String> {
     let mut urls = Vec::new();
-    let config = repo.config();
-    let Ok(found) = config
-        .as_ref()
-        .map_err(drop)
-        .and_then(|config| config.multivar(&format!("remote.{remote}.url"), None).map_err(drop))
-    else {
-        return urls;
-    };
-    let _ = found.for_each(|entry| match String::from_utf8_lossy(entry.value_bytes()).into_owned() {
-        empty if empty.is_empty() => urls.clear(),
-        url => urls.push(url),
-    });
+    for value in values(repo, &format!("remote.{remote}.url")).unwrap_or_default() {
+        match value {
+            empty if empty.is_empty() => urls.clear(),
+            url => urls.push(url),
+        }
+    }
     urls
 }
 
@@ -36,17 +30,111 @@ pub fn resolved(repo: &Repository, one: &str, other: &str) -> (String, String) {
     (settings.resolve(one), settings.resolve(other))
 }
 
-/// Returns the remote-tracking branch of `branch`, if the fetch configuration of the remote has one.
+/// Returns all values of a setting.
+fn values(repo: &Repository, key: &str) -> Result<Vec<String>, git2::Error> {
+    let mut values = Vec::new();
+    let each = |entry: &git2::ConfigEntry<'_>| values.push(String::from_utf8_lossy(entry.value_bytes()).into_owned());
+    repo.config()?.multivar(key, None)?.for_each(each)?;
+    Ok(values)
+}
+
+/// A ref that `git fetch` moves to the remote's branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tracking {
+    /// Its full name.
+    pub name: String,
+    /// It is moved even if the branch was rewritten (`+`).
+    pub forced: bool,
+}
+
+/// Returns the refs that `git fetch` moves to the remote's `branch`, by the fetch configuration of the remote. Other local
+/// branches and tags are not among them: they may have somebody's work.
 ///
 /// # Errors
-/// The configuration has no such remote, or cannot be read.
-pub fn tracking(repo: &Repository, remote: &str, branch: &str) -> Result<Option<String>, Failure> {
-    let remote = repo.find_remote(remote).map_err(git_failure("read the configuration of the remote", repo.path()))?;
+/// The configuration cannot be read.
+pub fn tracking(repo: &Repository, remote: &str, branch: &str) -> Result<Vec<Tracking>, Failure> {
+    let refspecs = refspecs(repo, remote)?;
     let source = format!("refs/heads/{branch}");
-    let name = remote
-        .refspecs()
-        .filter(|spec| spec.direction() == git2::Direction::Fetch && spec.src_matches(&source))
-        .find_map(|spec| spec.transform(&source).ok().map(|name| String::from_utf8_lossy(&name).into_owned()));
-    // With `+refs/heads/*:refs/heads/*` it is the branch itself.
-    Ok(name.filter(|name| *name != source))
+    let is_tag = || repo.find_reference(&format!("refs/tags/{branch}")).is_ok();
+    if refspecs.iter().any(|spec| spec.negative && spec.destination_of(&source, |_| false).is_some()) {
+        return Ok(Vec::new());
+    }
+    let mut found: Vec<Tracking> = Vec::new();
+    for spec in refspecs.iter().filter(|spec| !spec.negative) {
+        let is_source = |name: &str| names_branch(name, branch, is_tag);
+        let Some(name) = spec.destination_of(&source, is_source).filter(|name| is_movable(repo, name)) else {
+            continue;
+        };
+        match found.iter_mut().find(|known| known.name == name) {
+            Some(known) => known.forced |= spec.forced,
+            None => found.push(Tracking { name, forced: spec.forced }),
+        }
+    }
+    Ok(found)
+}
+
+/// Whether `git fetch` brings the tags of new commits: only if it stores something (git-fetch(1), `--no-tags`).
+///
+/// # Errors
+/// The configuration cannot be read.
+pub fn follows_tags(repo: &Repository, remote: &str) -> Result<bool, Failure> {
+    Ok(refspecs(repo, remote)?.iter().any(|spec| !spec.destination.is_empty()))
+}
+
+fn refspecs(repo: &Repository, remote: &str) -> Result<Vec<Refspec>, Failure> {
+    let failed = git_failure("read the configuration of the remote", repo.path());
+    Ok(values(repo, &format!("remote.{remote}.fetch")).map_err(failed)?.iter().map(|text| Refspec::of(text)).collect())
+}
+
+/// Whether a short name of a remote's ref means its branch. A tag comes first (gitrevisions(7)).
+fn names_branch(name: &str, branch: &str, is_tag: impl Fn() -> bool) -> bool {
+    name.strip_prefix("heads/") == Some(branch) || name == branch && !is_tag()
+}
+
+/// Whether a fetch may move a ref. Neither does it follow a symbolic ref.
+fn is_movable(repo: &Repository, name: &str) -> bool {
+    let taken = ["refs/heads/", "refs/tags/", "refs/provision/"];
+    name.starts_with("refs/")
+        && name != "refs/stash"
+        && !taken.iter().any(|above| name.starts_with(above))
+        && Reference::is_valid_name(name)
+        && !repo.find_reference(name).is_ok_and(|found| found.kind() == Some(git2::ReferenceType::Symbolic))
+}
+
+/// One value of `remote.<name>.fetch` (git-fetch(1), `<refspec>`).
+#[derive(Debug, PartialEq)]
+struct Refspec {
+    forced: bool,
+    negative: bool,
+    source: String,
+    /// Empty if nothing is stored.
+    destination: String,
+}
+
+impl Refspec {
+    fn of(text: &str) -> Self {
+        let (forced, text) = text.strip_prefix('+').map_or((false, text), |rest| (true, rest));
+        let (negative, text) = text.strip_prefix('^').map_or((false, text), |rest| (true, rest));
+        let (source, destination) = text.rsplit_once(':').unwrap_or((text, ""));
+        Self { forced, negative, source: source.to_owned(), destination: destination.to_owned() }
+    }
+
+    /// Returns the full name of the ref that `source` is stored in, or an empty name; `None` if the refspec does not match.
+    /// `is_source` tells whether a short name means `source`. A pattern matches only full names.
+    fn destination_of(&self, source: &str, is_source: impl Fn(&str) -> bool) -> Option<String> {
+        if let Some((begin, end)) = self.source.split_once('*') {
+            let middle = source.strip_prefix(begin)?.strip_suffix(end)?;
+            return Some(self.destination.replacen('*', middle, 1));
+        }
+        if self.source != source && !is_source(&self.source) {
+            return None;
+        }
+        Some(match self.destination.as_str() {
+            name if name.is_empty() || name.starts_with("refs/") => name.to_owned(),
+            name if ["heads/", "tags/", "remotes/"].iter().any(|above| name.starts_with(above)) => {
+                format!("refs/{name}")
+            }
+            name => format!("refs/heads/{name}"),
+        })
+    }
 }

@@ -111,6 +111,8 @@ fn of_git(text: &str, remote: Remote<'_>) -> Option<String> {
     } else if let Some(name) = forbidden(text) {
         let allow = as_acting_user(&format!("git config --global protocol.{name}.allow always"));
         return Some(format!("git's configuration forbids it (protocol.{name}.allow); allow it: `{allow}`"));
+    } else if has("invalid refspec") {
+        "correct the setting remote.<name>.fetch in git's configuration: git-fetch(1) describes its form"
     } else if has("fsck error") {
         "git checks what it receives (fetch.fsckObjects), and an object of the remote fails the check: repair it at the remote, or accept this kind of error with `fetch.fsck.NAME = warn` in git's configuration, with the name in the message"
     } else if has("returned error: 401") {

@@ -11,7 +11,7 @@ use super::position::Position;
 use crate::failure::Failure;
 use crate::git::error::git_failure;
 use crate::git::pack::FetchedPack;
-use crate::git::remote::{self, History, Scratch, Site, Tag};
+use crate::git::remote::{self, History, Scratch, Site, Tag, configured};
 use crate::git::tree::{self, Blob, Entry, blob_in, entries, subject};
 use crate::git::{Obstacle, tree_check};
 use crate::resource::{DeployedCommit, Lines, Modes};
@@ -81,7 +81,9 @@ pub fn find(repo: &Repository, site: &Site<'_>, position: &Position, target: Oid
     }
     let mut delta = compute(view, position, target).map_err(failed)?;
     let odb = view.odb().map_err(git_failure("read what was fetched from", top))?;
-    delta.tags = remote::follow_tags(&git, site, |name| repo.find_reference(name).is_ok(), |id| odb.exists(id))?;
+    if configured::follows_tags(repo, site.remote)? {
+        delta.tags = remote::follow_tags(&git, site, |name| repo.find_reference(name).is_ok(), |id| odb.exists(id))?;
+    }
     delta.packs = scratch.packs()?;
     let delta = Arc::new(delta);
     FETCHED.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&delta));

@@ -358,8 +358,9 @@ fn obstacles(desired: &Desired, repo: &Repository) -> Result<Vec<Obstacle>, git2
     let index = repo.index()?;
     found.extend(unmerged(&index).map(|path| Obstacle::Unmerged { path }));
     let branch = format!("refs/heads/{}", desired.branch);
-    let tracking = configured::tracking(repo, &desired.remote, &desired.branch).ok().flatten();
-    for name in ["index", "HEAD", "config", "packed-refs", &branch].into_iter().chain(tracking.as_deref()) {
+    let tracking = configured::tracking(repo, &desired.remote, &desired.branch).unwrap_or_default();
+    let tracking = tracking.iter().map(|tracking| tracking.name.as_str());
+    for name in ["index", "HEAD", "config", "packed-refs", &branch].into_iter().chain(tracking) {
         let lock = git.join(format!("{name}.lock"));
         if fs::symlink_metadata(&lock).is_ok() && !is_own_lock(git, &lock) {
             found.push(Obstacle::Locked { path: escape_path(&lock) });

@@ -46,11 +46,11 @@ pub fn position(repo: &git2::Repository, head: &Head, desired: &Repository) -> R
         Err(error) => return Err(failed(error)),
     };
     let tracking = match configured::url(repo, &desired.remote) {
-        Some(_) => configured::tracking(repo, &desired.remote, &desired.branch)?,
+        Some(_) => configured::tracking(repo, &desired.remote, &desired.branch)?.into_iter().next(),
         None => None,
     };
-    let seen_at_remote = tracking.as_deref().map(|name| refs::logged(repo, name)).unwrap_or_default();
-    let tracking = tracking.and_then(|name| repo.find_reference(&name).ok()?.target());
+    let seen_at_remote = tracking.as_ref().map(|tracking| refs::logged(repo, &tracking.name)).unwrap_or_default();
+    let tracking = tracking.and_then(|tracking| repo.find_reference(&tracking.name).ok()?.target());
     let (made_here, at_remotes) = (refs::made_here(repo), refs::at_remotes(repo).map_err(&failed)?);
     let detached = head.branch.is_none();
     Ok(Position { head: head.commit, detached, branch, tracking, seen_at_remote, made_here, at_remotes, tips })

@@ -18,7 +18,8 @@ use crate::git::error::git_failure;
 use crate::git::head::{Head, read_head};
 use crate::git::open::open_repository;
 use crate::git::refs;
-use crate::git::remote::{CheckoutState, configured};
+use crate::git::remote::CheckoutState;
+use crate::git::remote::configured::{self, Tracking};
 use crate::git::work_area::WorkArea;
 use crate::telemetry::spans;
 
@@ -141,21 +142,24 @@ impl Plan<'_> {
         area.leave()
     }
 
-    /// Updates the remote-tracking branch, as a fetch does.
+    /// Updates the remote-tracking branch, and what else `git fetch` would move with it.
     fn track(&self, area: &mut WorkArea, repo: &Repository) -> Result<(), Failure> {
-        let Some(name) = configured::tracking(repo, &self.desired.remote, &self.desired.branch)? else { return Ok(()) };
-        let before = refs::target(repo, &name)?;
-        if before == Some(self.target) {
-            return Ok(());
+        for Tracking { name, forced } in configured::tracking(repo, &self.desired.remote, &self.desired.branch)? {
+            let before = refs::target(repo, &name)?;
+            if before == Some(self.target) {
+                continue;
+            }
+            let forward = before.is_none_or(|before| repo.graph_descendant_of(self.target, before).unwrap_or(false));
+            let how = match (before, forward) {
+                (None, _) => "storing head",
+                (_, true) => "fast-forward",
+                (_, false) if forced => "forced-update",
+                _ => continue,
+            };
+            refs::log(repo, &name, before, self.target, &format!("fetch: {how}"))?;
+            refs::set(area, repo, &name, before, self.target)?;
         }
-        let forward = before.is_none_or(|before| repo.graph_descendant_of(self.target, before).unwrap_or(false));
-        let how = match (before, forward) {
-            (None, _) => "storing head",
-            (_, true) => "fast-forward",
-            (_, false) => "forced-update",
-        };
-        refs::log(repo, &name, before, self.target, &format!("fetch: {how}"))?;
-        refs::set(area, repo, &name, before, self.target)
+        Ok(())
     }
 
     /// Creates the tags that came with the commits. Existing ones stay as they are.

@@ -11,6 +11,7 @@ mod moves;
 mod not_root;
 mod oracle;
 mod private_rescues;
+mod refspecs;
 mod refusals;
 mod remedies;
 mod remotes;
