@@ -44,9 +44,14 @@ pub fn identity(repo: &Repository, time: Option<Time>) -> Result<Signature<'stat
 pub fn set(area: &mut WorkArea, repo: &Repository, name: &str, old: Option<Oid>, new: Oid) -> Result<(), Failure> {
     let target = repo.path().join(name);
     area.lock(&target)?;
-    expect(repo, name, old)?;
-    area.install(&target, format!("{new}\n").as_bytes())?;
+    set_locked(area, repo, name, old, new)?;
     area.unlock(&target)
+}
+
+/// Sets the ref `name`, whose lock the caller holds, to `new` in one step, if it is still at `old`.
+pub fn set_locked(area: &WorkArea, repo: &Repository, name: &str, old: Option<Oid>, new: Oid) -> Result<(), Failure> {
+    expect(repo, name, old)?;
+    area.install(&repo.path().join(name), format!("{new}\n").as_bytes())
 }
 
 /// Returns the commit that the ref `name` is at, or `None` if there is no such ref.

@@ -276,6 +276,8 @@ fn compare(repo: &Repository, desired: &Desired, delta: &Delta, checkout: &mut C
     checkout.incoming.clone_from(&delta.incoming);
     checkout.paths = delta.changed_paths();
     checkout.narrowed = delta.entries.iter().filter_map(|entry| narrowed(top, entry)).collect();
+    let tags = delta.tags.iter().map(|tag| tag.name.as_str()).filter(|name| repo.find_reference(name).is_err());
+    checkout.obstacles.extend(locks(repo.path(), tags));
     let moved = refs::moved(repo, &desired.remote, &desired.branch)?;
     if let Some((found, wanted)) = refs::conflict(repo, &moved)? {
         checkout.obstacles.push(Obstacle::RefConflict { found, wanted });
@@ -341,6 +343,13 @@ fn narrowed(top: &Path, entry: &Entry) -> Option<(RepoPath, u32)> {
     (is_file && 0o044 & !UsualMode::of_this_process().mask() & !mode != 0).then(|| (entry.path.clone(), mode))
 }
 
+/// Returns the locks that other git processes hold, or have left, of these files in the git directory.
+fn locks<'a>(git: &Path, names: impl Iterator<Item = &'a str>) -> Vec<Obstacle> {
+    let locks = names.map(|name| git.join(format!("{name}.lock")));
+    let locks = locks.filter(|lock| fs::symlink_metadata(lock).is_ok() && !is_own_lock(git, lock));
+    locks.map(|lock| Obstacle::Locked { path: escape_path(&lock) }).collect()
+}
+
 /// Returns the obstacles to an update, the worst first. `diff` decides whether they matter.
 fn obstacles(desired: &Desired, repo: &Repository) -> Result<Vec<Obstacle>, git2::Error> {
     let git = repo.path();
@@ -360,12 +369,7 @@ fn obstacles(desired: &Desired, repo: &Repository) -> Result<Vec<Obstacle>, git2
     let branch = format!("refs/heads/{}", desired.branch);
     let tracking = configured::tracking(repo, &desired.remote, &desired.branch).unwrap_or_default();
     let tracking = tracking.iter().map(|tracking| tracking.name.as_str());
-    for name in ["index", "HEAD", "config", "packed-refs", &branch].into_iter().chain(tracking) {
-        let lock = git.join(format!("{name}.lock"));
-        if fs::symlink_metadata(&lock).is_ok() && !is_own_lock(git, &lock) {
-            found.push(Obstacle::Locked { path: escape_path(&lock) });
-        }
-    }
+    found.extend(locks(git, ["index", "HEAD", "config", "packed-refs", &branch].into_iter().chain(tracking)));
     let config = repo.config()?;
     if config.get_bool(&format!("remote.{}.promisor", desired.remote)).unwrap_or(false) {
         found.push(Obstacle::PartialClone);

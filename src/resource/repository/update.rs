@@ -18,8 +18,8 @@ use crate::git::error::git_failure;
 use crate::git::head::{Head, read_head};
 use crate::git::open::open_repository;
 use crate::git::refs;
-use crate::git::remote::CheckoutState;
 use crate::git::remote::configured::{self, Tracking};
+use crate::git::remote::{CheckoutState, Tag};
 use crate::git::work_area::WorkArea;
 use crate::telemetry::spans;
 
@@ -36,7 +36,7 @@ pub fn execute(desired: &Desired, change: &Update, run: &str) -> Result<(), Fail
     let delta = delta::find(&repo, &desired.remote_at(&url, CheckoutState::Present), &position, target)?;
     let log = if head.commit.is_none() { "clone" } else { "pull" };
     let plan = Plan { desired, repo: &repo, top, head: &head, position: &position, target, delta: &delta, log };
-    let mut area = plan.lock()?;
+    let (mut area, tags) = plan.lock()?;
     let survey = survey(&repo, top, &delta)?;
     plan.check(change, &survey)?;
     if let Some(last) = change.local_commits.first() {
@@ -46,7 +46,7 @@ pub fn execute(desired: &Desired, change: &Update, run: &str) -> Result<(), Fail
         rescue::rescue_commits(&mut area, &repo, run, "detached", &last.id)?;
     }
     rescue::rescue_files(&mut area, &repo, top, run, (head.branch.as_deref(), head.commit), &survey)?;
-    spans::git_checkout(&desired.branch).in_scope(|| plan.check_out(area, &survey))
+    spans::git_checkout(&desired.branch).in_scope(|| plan.check_out(area, &survey, &tags))
 }
 
 fn open(top: &Path) -> Result<Repository, Failure> {
@@ -66,12 +66,12 @@ pub fn check_out_new_clone(desired: &Desired, url: &str, target: Oid) -> Result<
     let delta = delta::find(&repo, &desired.remote_at(url, CheckoutState::Present), &position, target)?;
     let log = format!("clone: from {}", RedactedUrl::of(url));
     let plan = Plan { desired, repo: &repo, top, head: &head, position: &position, target, delta: &delta, log: &log };
-    let area = plan.lock()?;
+    let (area, tags) = plan.lock()?;
     let survey = survey(&repo, top, &delta)?;
     if let Some(found) = survey.in_the_way.values().next() {
         return Err(Failure::new(format!("{} appeared in {} meanwhile", found.change.path, top.display())));
     }
-    spans::git_checkout(&desired.branch).in_scope(|| plan.check_out(area, &survey))
+    spans::git_checkout(&desired.branch).in_scope(|| plan.check_out(area, &survey, &tags))
 }
 
 struct Plan<'a> {
@@ -91,14 +91,27 @@ impl Plan<'_> {
         format!("refs/heads/{}", self.desired.branch)
     }
 
-    /// Locks the index, HEAD and the branch against other git processes.
-    fn lock(&self) -> Result<WorkArea, Failure> {
+    /// Locks the index, HEAD and all refs that are moved against other git processes, before anything is rescued. Also returns
+    /// the tags to create.
+    fn lock(&self) -> Result<(WorkArea, Vec<&Tag>), Failure> {
         let git = self.repo.path();
         let mut area = WorkArea::enter(git)?;
         for name in ["index", "HEAD", &self.branch_ref()] {
             area.lock(&git.join(name))?;
         }
-        Ok(area)
+        for Tracking { name, .. } in configured::tracking(self.repo, &self.desired.remote, &self.desired.branch)? {
+            area.lock(&git.join(name))?;
+        }
+        let mut tags: Vec<&Tag> = Vec::new();
+        for tag in &self.delta.tags {
+            // Existing tags stay as they are.
+            let names = [tag.name.clone()];
+            if refs::target(self.repo, &tag.name)?.is_none() && refs::conflict(self.repo, &names)?.is_none() {
+                area.lock(&git.join(&tag.name))?;
+                tags.push(tag);
+            }
+        }
+        Ok((area, tags))
     }
 
     /// Checks under the locks that everything is as it was planned.
@@ -125,14 +138,16 @@ impl Plan<'_> {
         }
     }
 
-    fn check_out(&self, mut area: WorkArea, survey: &Survey) -> Result<(), Failure> {
+    fn check_out(&self, mut area: WorkArea, survey: &Survey, tags: &[&Tag]) -> Result<(), Failure> {
         for pack in &self.delta.packs {
             area.install_pack(pack)?;
         }
         // Opened again, since the other handle may have looked for objects before they existed.
         let repo = open(self.top)?;
-        self.track(&mut area, &repo)?;
-        self.set_tags(&mut area, &repo)?;
+        self.track(&area, &repo)?;
+        for tag in tags {
+            refs::set_locked(&area, &repo, &tag.name, None, tag.id)?;
+        }
         if self.position.branch.is_none() {
             refs::follow(&mut area, &repo, &self.desired.remote, &self.desired.branch)?;
         }
@@ -143,7 +158,7 @@ impl Plan<'_> {
     }
 
     /// Updates the remote-tracking branch, and what else `git fetch` would move with it.
-    fn track(&self, area: &mut WorkArea, repo: &Repository) -> Result<(), Failure> {
+    fn track(&self, area: &WorkArea, repo: &Repository) -> Result<(), Failure> {
         for Tracking { name, forced } in configured::tracking(repo, &self.desired.remote, &self.desired.branch)? {
             let before = refs::target(repo, &name)?;
             if before == Some(self.target) {
@@ -157,18 +172,7 @@ impl Plan<'_> {
                 _ => continue,
             };
             refs::log(repo, &name, before, self.target, &format!("fetch: {how}"))?;
-            refs::set(area, repo, &name, before, self.target)?;
-        }
-        Ok(())
-    }
-
-    /// Creates the tags that came with the commits. Existing ones stay as they are.
-    fn set_tags(&self, area: &mut WorkArea, repo: &Repository) -> Result<(), Failure> {
-        for tag in &self.delta.tags {
-            let names = [tag.name.clone()];
-            if refs::target(repo, &tag.name)?.is_none() && refs::conflict(repo, &names)?.is_none() {
-                refs::set(area, repo, &tag.name, None, tag.id)?;
-            }
+            refs::set_locked(area, repo, &name, before, self.target)?;
         }
         Ok(())
     }

@@ -47,6 +47,41 @@ fn lock_files() {
 }
 
 #[test]
+fn locks_of_all_refs_that_an_update_writes() {
+    let bench = behind();
+    let top = bench.checkout();
+    git(&bench.seed(), &["tag", "v2"]);
+    git(&bench.seed(), &["tag", "-m", "a tag", "of/qa"]);
+    git(&bench.seed(), &["push", "-q", "--tags"]);
+    git(&top, &["config", "--add", "remote.origin.fetch", "refs/heads/qa:refs/elsewhere/qa"]);
+    write(&top, "a", Some("mine\n"));
+    let locks = ["refs/tags/v2.lock", "refs/tags/of/qa.lock", "refs/elsewhere/qa.lock", "refs/remotes/origin/qa.lock"];
+    for name in locks {
+        let lock = top.join(".git").join(name);
+        fs::create_dir_all(lock.parent().unwrap()).unwrap();
+        fs::write(&lock, "theirs").unwrap();
+        refused(&bench, &[name, "if none is running, remove the file"]);
+        fs::remove_file(&lock).unwrap();
+
+        // It appears after the plan.
+        let change = plan(&bench.desired()).unwrap().unwrap().changes.remove(0);
+        fs::write(&lock, "theirs").unwrap();
+        let before = (git(&top, &["for-each-ref"]), super::bench::files(&top));
+        let failure = super::bench::execute(&bench.desired(), &change, "run-1").unwrap_err();
+        assert!(failure.message.contains(name), "{failure:?}");
+        assert!((git(&top, &["for-each-ref"]), super::bench::files(&top)) == before, "{name}");
+        assert_eq!(fs::read_to_string(&lock).unwrap(), "theirs");
+        assert!(!top.join(".git/provision").exists());
+        fs::remove_file(&lock).unwrap();
+    }
+    // An existing tag is not written.
+    git(&top, &["tag", "v2"]);
+    fs::write(top.join(".git/refs/tags/v2.lock"), "theirs").unwrap();
+    super::bench::apply(&bench.desired(), "run-1");
+    assert_eq!(git(&top, &["tag"]), "of/qa\nv2\n");
+}
+
+#[test]
 fn a_lock_of_another_process_at_the_moment_of_the_move() {
     let bench = behind();
     let change = plan(&bench.desired()).unwrap().unwrap().changes.remove(0);
