@@ -50,6 +50,7 @@ const OVERRIDES: &str = "\
 	recurseSubmodules = false
 	prune = false
 	pruneTags = false
+	bundleURI =
 [submodule]
 	recurse = false
 [pack]

@@ -175,6 +175,9 @@ fn what_git_would_not_run_is_not_run() {
     let bench = Bench::new();
     let top = bench.checkout();
     let ran = bench.dir.path().join("ran");
+    // git would store its branches under refs/bundles.
+    let bundle = bench.dir.path().join("bundle");
+    git(&bench.seed(), &["bundle", "create", "-q", bundle.to_str().unwrap(), "main", "qa"]);
     for (key, value) in [
         ("core.fsmonitor", format!("touch {}", ran.display())),
         ("protocol.ext.allow", "always".to_owned()),
@@ -184,6 +187,7 @@ fn what_git_would_not_run_is_not_run() {
         ("fetch.writeCommitGraph", "true".to_owned()),
         ("gc.auto", "1".to_owned()),
         ("submodule.recurse", "true".to_owned()),
+        ("fetch.bundleURI", format!("file://{}", bundle.display())),
     ] {
         git(&top, &["config", key, &value]);
     }
