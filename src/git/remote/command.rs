@@ -192,13 +192,6 @@ impl Git {
             }
         }
         text.push_str(&format!("[remote {}]\n\tfollowRemoteHEAD = never\n", quoted(site.remote)));
-        // Most programs honour these variables, git's https library does not.
-        let own = settings.keys("http.", "sslcainfo").chain(settings.keys("http.", "sslcapath")).next();
-        for (name, key) in [("SSL_CERT_FILE", "sslCAInfo"), ("SSL_CERT_DIR", "sslCAPath")] {
-            if let Some(path) = environment::text(name).filter(|_| own.is_none()) {
-                text.push_str(&format!("[http]\n\t{key} = {}\n", quoted(&path)));
-            }
-        }
         let configured = match site.checkout {
             CheckoutState::Missing => url::absolute(site.url, site.top),
             _ => site.url.to_owned(),

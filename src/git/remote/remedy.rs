@@ -8,6 +8,7 @@ use super::ssh_remedy::of_ssh;
 use super::url::{local_path, ssh_host};
 use crate::git::obstacle::{is_own, opened_to_owner};
 use crate::git::unreadable::in_remote;
+use crate::host::environment;
 use crate::host::fs::escape_path;
 use crate::host::program::Ended;
 use crate::host::users::as_acting_user;
@@ -143,6 +144,8 @@ fn of_git(text: &str, remote: Remote<'_>) -> Option<String> {
         "the server does not speak TLS there: check whether the url begins with http://, and its port"
     } else if !is_ssh && any(&CUT_OFF) {
         "the connection was cut: try again, and check the url, the network and the proxy"
+    } else if is_web && any(&["certificate", "ssl"]) && environment::text("SSL_CERT_FILE").is_some() {
+        "the server's certificate is not trusted here: check the url, the clock, ca-certificates and git's http.sslCAInfo; git reads GIT_SSL_CAINFO, and not SSL_CERT_FILE"
     } else if is_web && any(&["certificate", "ssl"]) {
         "the server's certificate is not trusted here: check the url, the clock, ca-certificates and git's http.sslCAInfo"
     } else if any(&["could not read username", "could not read password"]) {

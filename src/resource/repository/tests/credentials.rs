@@ -230,6 +230,11 @@ fn a_certificate_is_judged_as_git_judges_it() {
         with("[http \"https://localhost:1\"]\n\tsslVerify = false\n", false),
         with("", true).env("GIT_SSL_CAINFO", &known),
         with("", true).env("GIT_SSL_NO_VERIFY", "1"),
+        // git's https library reads none of these.
+        with("", false).env("SSL_CERT_FILE", &known),
+        with("", false).env("SSL_CERT_DIR", &folder.display().to_string()),
+        with("", true).env("GIT_SSL_CAINFO", &known).env("SSL_CERT_FILE", "/nowhere"),
+        with(&format!("[{here}]\n\tsslCAInfo = {known}\n"), true).env("SSL_CERT_FILE", "/nowhere"),
     ] {
         compare(folder, &case, &BTreeSet::new);
     }

@@ -46,7 +46,7 @@ fn a_certificate_is_verified_and_a_known_one_is_taken() {
         command.args(["--exact", "resource::repository::tests::https::child", "--ignored", "--nocapture"]);
         command.current_dir(folder).env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR").env_remove("GIT_SSL_CAINFO");
         if known {
-            command.env("SSL_CERT_FILE", folder.join("cert"));
+            command.env("GIT_SSL_CAINFO", folder.join("cert"));
         }
         let output = command.output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
