@@ -1,7 +1,7 @@
 //! Remotes are reached as git itself does: by path, by `file://`, and by ssh with the operator's own keys and known
 //! hosts.
 
-use crate::sandbox::{BARE, CHECKOUT, PLAN, Sandbox, Tracing, eventually, random_word};
+use crate::sandbox::{BARE, CHECKOUT, PLAN, Sandbox, Snapshot, Tracing, eventually, random_word};
 
 const SSH_URL: &str = "ssh://ubuntu@127.0.0.1/srv/git/s3-redshift-backup-tool.git";
 
@@ -166,6 +166,43 @@ fn a_full_temporary_space_falls_back_to_the_other() {
         assert!(reason.starts_with("there is not enough space in /dev/shm and in /tmp for what the remote"), "{step}");
         assert!(step["hint"].as_str().unwrap().contains("TMPDIR"), "{step}");
     }
+}
+
+/// ssh is also made to leave nothing behind where no program can be run from temporary space.
+#[test]
+fn no_program_is_run_from_temporary_space() {
+    let mut sandbox = served_by_ssh();
+    trust_the_host(&sandbox);
+    let sharing = "ControlMaster auto\n ControlPath ~/.ssh/cm-%C\n ControlPersist 20\n HostName 127.0.0.1\n";
+    let config = format!(
+        "Host far\n ProxyCommand ssh -W [%h]:%p near\n {sharing}Host farther\n ProxyJump near\n {sharing}Host near\n {sharing}"
+    );
+    sandbox.write("/home/ubuntu/.ssh/config", "ubuntu", config);
+    sandbox.bash("root", "for at in /dev/shm /tmp; do mount -t tmpfs -o mode=1777,noexec tmpfs $at; done");
+    for (host, program) in [("far", "ssh"), ("far", "/usr/bin/ssh -4"), ("farther", "/usr/bin/ssh"), ("farther", "ssh")]
+    {
+        sandbox.bash("ubuntu", &format!("git config --global core.sshCommand '{program}'"));
+        sandbox.set_var("repo_url", format!("{host}:/srv/git/s3-redshift-backup-tool.git"));
+        let outcome = sandbox.provision("ubuntu", ["plan", PLAN, "--json", "--only", "repository"]).run().exits(0);
+        assert_eq!(outcome.step("step_planned", "repository")["outcome"], "changes", "{outcome}");
+        assert_eq!(sandbox.bash("ubuntu", "ls .ssh | grep cm- || true"), "", "{program} {host}");
+    }
+}
+
+/// A plan learns no host, whatever ssh may accept.
+#[test]
+fn a_host_that_ssh_accepts_is_reached_and_not_added() {
+    let sandbox = served_by_ssh();
+    for choice in ["StrictHostKeyChecking accept-new", "StrictHostKeyChecking no\n UserKnownHostsFile /dev/null"] {
+        sandbox.write("/home/ubuntu/.ssh/config", "ubuntu", format!("Host 127.*\n {choice}\n"));
+        let before = Snapshot::take(&sandbox, "/home/ubuntu/.ssh", &[]);
+        let outcome = sandbox.provision("ubuntu", ["plan", PLAN, "--json", "--only", "repository"]).run().exits(0);
+        assert_eq!(outcome.step("step_planned", "repository")["outcome"], "changes", "{outcome}");
+        before.is_same_as(&Snapshot::take(&sandbox, "/home/ubuntu/.ssh", &[]), "plan learns no host");
+    }
+    let before = Snapshot::take(&sandbox, "/home/ubuntu/.ssh", &[]);
+    apply(&sandbox, "ubuntu").exits(0);
+    before.is_same_as(&Snapshot::take(&sandbox, "/home/ubuntu/.ssh", &[]), "apply learns no host");
 }
 
 /// As for git itself, the launcher's variables count if the step has no other `run_as` user.

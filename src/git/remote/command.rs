@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use super::remedy::Remote;
 use super::settings::{Settings, quoted};
+use super::shim::shell_quoted;
 use super::site::{CheckoutState, Site};
 use super::ssh::{self, Ssh, SshCommand};
 use super::{failure, login, url};
@@ -136,7 +137,7 @@ impl Git {
         };
         git.own_ssh = from("GIT_SSH_COMMAND", environment::text("GIT_SSH_COMMAND"))
             .or_else(|| from("core.sshCommand", settings.get("core.sshcommand").map(str::to_owned)))
-            .or_else(|| from("GIT_SSH", environment::text("GIT_SSH").map(|program| ssh::shell_quoted(&program))))
+            .or_else(|| from("GIT_SSH", environment::text("GIT_SSH").map(|program| shell_quoted(&program))))
             .unwrap_or_default();
         let variant = environment::text("GIT_SSH_VARIANT").or_else(|| settings.get("ssh.variant").map(str::to_owned));
         let variant = variant.as_deref().filter(|variant| *variant != "auto");
@@ -283,6 +284,7 @@ impl Git {
         command.env("GIT_ALLOW_PROTOCOL", &self.protocols);
         if let Some(ssh) = &self.ssh {
             command.env("GIT_SSH_COMMAND", &ssh.command);
+            command.envs(ssh.variant.map(|variant| ("GIT_SSH_VARIANT", variant)));
             if let Some(programs) = &ssh.programs {
                 let mut path = programs.clone().into_os_string();
                 path.push(":");

@@ -75,6 +75,7 @@ fn words(url: &str, ended: &Ended) -> String {
         let beside = NOISE.iter().any(|words| line.trim_end_matches('.').ends_with(words))
             || line.starts_with("warning:")
             || line.starts_with("hint:")
+            || line.starts_with("Warning: Permanently added ")
             || line.starts_with("git config --global --add safe.directory");
         // Said twice: by the helper that asks all helpers, and by git itself for a url without its path.
         let question = line.split_once(" for 'http").map(|(question, _)| question);

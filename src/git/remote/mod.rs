@@ -17,6 +17,7 @@ mod remedy;
 mod remedy_tests;
 pub mod scratch;
 mod settings;
+mod shim;
 mod site;
 mod ssh;
 mod ssh_config;

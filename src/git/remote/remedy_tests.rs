@@ -255,7 +255,7 @@ fn what_helps_with_ssh_is_a_command_that_can_be_pasted() {
     ];
     assert!(hint("ssh://git@h:2222/x", &new).ends_with("ssh -p 2222 git@h true`"));
     assert!(hint("git@h:x.git", &new).ends_with("ssh git@h true`"));
-    assert!(hint("git@h:x.git", &new).contains("provision accepts no new keys, whatever ssh is configured to do"));
+    assert!(hint("git@h:x.git", &new).contains("provision accepts no new keys unless ssh is configured to"));
     let changed = [
         "@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @",
         "Offending ED25519 key in /home/u/.ssh/known_hosts:1",

@@ -1,20 +1,23 @@
 //! The ssh that git starts: it uses the user's command and configuration, but asks nothing and leaves nothing behind.
 //!
-//! The same options have to apply to an ssh that is started by ssh. For a jump host (`ProxyJump`), ssh passes on its `-F FILE`
-//! but no `-o`, so the options are in a configuration file. For a `ProxyCommand` it passes on nothing, so a program named `ssh`
-//! that is first in the search path adds them, and replaces an ssh that is called by its path. An ssh that a script of the
-//! user's calls by its path cannot be reached.
+//! The same options have to apply to an ssh that is started by ssh. So [`shim`] is run in its place, also for a jump host and in
+//! a `ProxyCommand`. A user's own program finds it first in the search path, or else gets our options as arguments. An ssh that
+//! such a program calls by its path is not seen by the shim: it accepts no new host key, whatever is configured.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::ssh_config::{OPTIONS, config_file};
+use super::shim::{self, shell_quoted};
+use super::ssh_config::{self, OPTIONS, STRICT_CONFIG, STRICT_MARK};
 use crate::failure::Failure;
-use crate::git::error::io_failure;
 use crate::host::environment;
 use crate::host::program::Ended;
 use crate::text::shell_words;
+
+/// How much of a program is searched for a configuration file that it names, in bytes.
+const MAX_SCRIPT: u64 = 64 << 10;
 
 /// Programs with other options than OpenSSH's.
 const OTHERS: [&str; 4] = ["plink", "putty", "tortoiseplink", "simple"];
@@ -140,6 +143,8 @@ pub struct Ssh {
     pub command: String,
     /// A directory to put first in the search path.
     pub programs: Option<PathBuf>,
+    /// The value of `GIT_SSH_VARIANT`, if git cannot tell from the command whose options it takes.
+    pub variant: Option<&'static str>,
 }
 
 /// Prepares the user's ssh command, with files in the directory `at`. `variant` is git's `ssh.variant`.
@@ -149,64 +154,51 @@ pub fn prepare(own: &SshCommand, variant: Option<&str>, at: &Path) -> Result<Ssh
     if variant.is_some_and(|variant| OTHERS.contains(&variant))
         || variant.is_none() && OTHERS.contains(&name.trim_end_matches(".exe"))
     {
-        return Ok(Ssh { command: command.to_owned(), programs: None });
+        return Ok(Ssh { command: command.to_owned(), programs: None, variant: None });
     }
     let named = config_option(command, &own.folder);
-    let config = at.join("ssh_config");
-    let text = config_file(named.as_ref().map(|(_, path)| path.as_path())).map_err(|failure| match own.source {
+    ssh_config::create(at, named.as_ref().map(|(_, path)| path.as_path())).map_err(|failure| match own.source {
         Some(source) => failure.hint(format!("{source} names it: correct it")),
         None => failure,
-    });
-    write(&config, &text?, 0o600)?;
-    let options = OPTIONS.map(|option| format!("-o {option}")).join(" ");
-    let file = format!("-F {}", shell_quoted(&config.to_string_lossy()));
-    // ssh uses the first `-o` of an option, and the last `-F`.
-    let by_path = (name == "ssh" && program.starts_with('/')).then(|| PathBuf::from(program));
-    let by_path = by_path.map(|real| shim(&at.join("own"), &real, &options, &file)).transpose()?;
-    let program_run = by_path.map_or_else(|| program.to_owned(), |shim| shell_quoted(&shim.to_string_lossy()));
-    let command = match (command.split_once(program), &named) {
-        (Some((before, after)), None) if name == "ssh" => format!("{before}{program_run} {options} {file}{after}"),
-        (Some((before, after)), Some(_)) if name == "ssh" => format!("{before}{program_run} {options}{after} {file}"),
-        _ => format!("{command} {options} {file}"),
-    };
-    let programs = at.join("bin");
-    let real = in_search_path();
-    if let Some(real) = &real {
-        shim(&programs, real, &options, &file)?;
+    })?;
+    let is_ssh = name == "ssh";
+    let by_path = (is_ssh && program.starts_with('/')).then(|| PathBuf::from(program));
+    let in_path = in_search_path("ssh");
+    let shim = in_path.as_ref().or(by_path.as_ref()).map(|real| shim::create(at, real)).transpose()?;
+    let file = format!("-F {}", shell_quoted(&at.join(STRICT_CONFIG).to_string_lossy()));
+    let parts = command.split_once(program).filter(|_| is_ssh);
+    if let (Some((before, after)), Some(shim)) = (parts, &shim) {
+        let real = by_path.map(|real| format!("PROVISION_SSH={} ", shell_quoted(&real.to_string_lossy())));
+        let (real, shim) = (real.unwrap_or_default(), shell_quoted(&shim.to_string_lossy()));
+        // The last `-F` counts.
+        let file = if named.is_some() { format!(" {file}") } else { String::new() };
+        let command = format!("{before}{real}/bin/sh {shim}{after}{file}");
+        return Ok(Ssh { command, programs: in_path.map(|_| at.join("bin")), variant: Some("ssh") });
     }
-    Ok(Ssh { command, programs: real.map(|_| programs) })
+    let options = OPTIONS.map(|option| format!("-o {option}")).join(" ");
+    let file =
+        if named.is_none() && is_script_with_config(program, &own.folder) { String::new() } else { format!(" {file}") };
+    let command = format!("{command} {options} -o {}{file}", shell_quoted(STRICT_MARK));
+    Ok(Ssh { command, programs: in_path.map(|_| at.join("bin")), variant: None })
 }
 
-fn in_search_path() -> Option<PathBuf> {
-    std::env::split_paths(&environment::search_path()).map(|folder| folder.join("ssh")).find(|program| {
+/// Returns the first program of this name in the search path.
+fn in_search_path(name: &str) -> Option<PathBuf> {
+    std::env::split_paths(&environment::search_path()).map(|folder| folder.join(name)).find(|program| {
         program.is_absolute()
             && fs::metadata(program).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
     })
 }
 
-/// Creates a program `ssh` in a new directory `folder` and returns its path. It runs `real`, or what `PROVISION_SSH` names, with
-/// the options, and replaces an absolute path of an ssh in the `ProxyCommand` by its own.
-fn shim(folder: &Path, real: &Path, options: &str, file: &str) -> Result<PathBuf, Failure> {
-    let program = folder.join("ssh");
-    let name = program.to_string_lossy();
-    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte));
-    // Where a shell expects a command: at the beginning, after `exec` or an operator, and at the beginning of a quotation.
-    let proxy = format!(
-        r#"sed -n 's/^proxycommand //p' | sed -E "s#(^|exec +|[;&|(] *|[\"'])(/[^ \"';&|()]*/ssh) #\1env PROVISION_SSH=\2 {name} #g""#
-    );
-    let proxy = match is_plain {
-        true => format!(
-            "proxy=$(\"$real\" -G {options} \"$@\" </dev/null 2>/dev/null | {proxy})\ncase $proxy in\n\t*PROVISION_SSH=*) set -- -o \"ProxyCommand=$proxy\" \"$@\" ;;\nesac\n"
-        ),
-        false => String::new(),
-    };
-    let script = format!(
-        "#!/bin/sh\nreal=${{PROVISION_SSH:-{real}}}\nunset PROVISION_SSH\nhas_file=\nfor word; do\n\tcase $word in\n\t-F*) has_file=1 ;;\n\tesac\ndone\ntest -n \"$has_file\" || set -- {file} \"$@\"\n{proxy}exec \"$real\" {options} \"$@\"\n",
-        real = shell_quoted(&real.to_string_lossy()),
-    );
-    fs::create_dir(folder).map_err(io_failure("create", folder))?;
-    write(&program, script.as_bytes(), 0o700)?;
-    Ok(program)
+/// Whether a program is a script with an option `-F`, by which it names a configuration of its own.
+fn is_script_with_config(program: &str, folder: &Path) -> bool {
+    let path = if program.contains('/') { Some(folder.join(program)) } else { in_search_path(program) };
+    let Some(path) = path.filter(|path| path.is_file()) else { return false };
+    let mut text = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_SCRIPT).read_to_end(&mut text));
+    let text = String::from_utf8_lossy(&text);
+    let mut words = text.split(|letter: char| letter.is_whitespace() || "'\"".contains(letter));
+    read.is_ok() && text.starts_with("#!") && words.any(|word| word.starts_with("-F"))
 }
 
 /// Returns the word by which a simple command names a configuration file (`-F`), and the file. It may be `none`.
@@ -262,17 +254,6 @@ fn words(command: &str) -> Option<Vec<String>> {
     quote.is_none().then_some(words)
 }
 
-/// Quotes a word for `sh`, which runs git's commands.
-pub fn shell_quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), Failure> {
-    let failed = io_failure("write", path);
-    fs::write(path, content).map_err(&failed)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(&failed)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -281,18 +262,20 @@ mod tests {
         let at = tempfile::tempdir().unwrap();
         fs::write(at.path().join("own config"), "Host own\n").unwrap();
         let own = SshCommand { text: command.to_owned(), source: None, folder: at.path().to_owned() };
+        fs::write(at.path().join("wrapper"), "#!/bin/sh\nexec ssh -F own \"$@\"\n").unwrap();
         let ssh = prepare(&own, None, at.path()).unwrap();
         let config = fs::read_to_string(at.path().join("ssh_config")).unwrap_or_default();
-        let options = OPTIONS.map(|option| format!("-o {option}")).join(" ");
+        let options = OPTIONS.map(|option| format!("-o {option}")).join(" ") + &format!(" -o '{STRICT_MARK}'");
         let command = ssh.command.replace(&at.path().display().to_string(), "AT").replace(&options, "-o …");
         (command, config)
     }
 
     #[test]
-    fn the_users_command_keeps_its_options_and_gets_ours_before_them() {
-        assert_eq!(prepared("ssh").0, "ssh -o … -F 'AT/ssh_config'");
-        assert_eq!(prepared("A=b /usr/bin/ssh -i k").0, "A=b 'AT/own/ssh' -o … -F 'AT/ssh_config' -i k");
-        assert_eq!(prepared("ssh \"$@\"; true").0, "ssh -o … -F 'AT/ssh_config' \"$@\"; true");
+    fn the_users_command_keeps_its_options() {
+        assert_eq!(prepared("ssh").0, "/bin/sh 'AT/bin/ssh'");
+        assert_eq!(prepared("A=b /usr/bin/ssh -i k").0, "A=b PROVISION_SSH='/usr/bin/ssh' /bin/sh 'AT/bin/ssh' -i k");
+        assert_eq!(prepared("ssh \"$@\"; true").0, "/bin/sh 'AT/bin/ssh' \"$@\"; true");
+        assert_eq!(prepared("./wrapper -4").0, "./wrapper -4 -o …");
         assert_eq!(prepared("sshpass -e ssh").0, "sshpass -e ssh -o … -F 'AT/ssh_config'");
         assert_eq!(prepared("plink -batch").0, "plink -batch");
         assert!(prepared("ssh").1.ends_with("Include ~/.ssh/config\nInclude /etc/ssh/ssh_config\n"));
@@ -305,7 +288,7 @@ mod tests {
             assert!(command.ends_with(" -F 'AT/ssh_config'"), "{command}");
             assert!(config.starts_with("BatchMode yes\n") && config.ends_with("Host own\n"), "{config}");
         }
-        assert!(prepared("ssh -F none").1.ends_with("ServerAliveCountMax 4\n"));
+        assert!(prepared("ssh -F none").1.ends_with("StrictHostKeyChecking yes\n"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,9 @@ use crate::failure::Failure;
 use crate::git::error::io_failure;
 
 /// The options of every ssh (ssh_config(5)).
-pub const OPTIONS: [&str; 14] = [
+pub const OPTIONS: [&str; 13] = [
     // It must not ask.
     "BatchMode=yes",
-    "StrictHostKeyChecking=yes",
     // It must not write: to known_hosts, to the agent, or the socket of a master connection.
     "UpdateHostKeys=no",
     "CheckHostIP=no",
@@ -35,30 +34,43 @@ pub const OPTIONS: [&str; 14] = [
     "ServerAliveCountMax=4",
 ];
 
+/// The option of an ssh that the shim may not see. The shim recognises this spelling, and replaces it by what the user's
+/// configuration says.
+pub const STRICT_MARK: &str = "StrictHostKeyChecking = yes";
+
+/// The name of the configuration file of an ssh that the shim may not see.
+pub const STRICT_CONFIG: &str = "ssh_config";
+
+/// The name of the configuration file that leaves open which host keys are accepted.
+pub const PLAIN_CONFIG: &str = "plain_config";
+
 /// The maximum size of a configuration file named by `-F`, in bytes.
 const MAX_CONFIG: u64 = 1 << 20;
 
 /// How long a program may take to write to a pipe that `-F` names.
 const PIPE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Returns a configuration file with our options, followed by the user's: `own`, or else the files that ssh reads by default.
-pub fn config_file(own: Option<&Path>) -> Result<Vec<u8>, Failure> {
-    let mut text = String::new();
-    for option in OPTIONS {
-        text.push_str(&option.replacen('=', " ", 1));
-        text.push('\n');
-    }
-    match own {
-        None => text.push_str("Include ~/.ssh/config\nInclude /etc/ssh/ssh_config\n"),
-        Some(path) if path.as_os_str() == "none" => {}
+/// Writes the configuration files in the directory `at`: our options, followed by the user's: `own`, or else the files that ssh
+/// reads by default.
+pub fn create(at: &Path, own: Option<&Path>) -> Result<(), Failure> {
+    let own = match own {
+        None => b"Include ~/.ssh/config\nInclude /etc/ssh/ssh_config\n".to_vec(),
+        Some(path) if path.as_os_str() == "none" => Vec::new(),
         // Copied, since `Include` requires stricter permissions than `-F`.
-        Some(path) => {
-            let mut bytes = text.into_bytes();
-            bytes.extend(read(path)?);
-            return Ok(bytes);
-        }
-    }
-    Ok(text.into_bytes())
+        Some(path) => read(path)?,
+    };
+    let options: String = OPTIONS.iter().map(|option| option.replacen('=', " ", 1) + "\n").collect();
+    let strict = format!("{options}StrictHostKeyChecking yes\n");
+    write(&at.join("options"), options.as_bytes(), 0o600)?;
+    write(&at.join(PLAIN_CONFIG), &[options.as_bytes(), &own].concat(), 0o600)?;
+    write(&at.join(STRICT_CONFIG), &[strict.as_bytes(), &own].concat(), 0o600)
+}
+
+/// Writes a file with a mode.
+pub fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), Failure> {
+    let failed = io_failure("write", path);
+    fs::write(path, content).map_err(&failed)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(&failed)
 }
 
 /// Reads a configuration file as ssh does, which takes more than regular files. `/dev/null` is a usual way to have none.

@@ -32,7 +32,7 @@ pub fn of_ssh(text: &str, host: &SshHost, command: &SshCommand, ended: &Ended) -
         )
     } else if has("host key verification failed") || has("host key is known") {
         format!(
-            "the host's key is not in the known_hosts of the step's user, and provision accepts no new keys, whatever ssh is configured to do: ask the owner for its fingerprint, and accept it by hand: `{login}`"
+            "the host's key is not in the known_hosts of the step's user, and provision accepts no new keys unless ssh is configured to accept them without a question: ask the owner for its fingerprint, and accept it by hand: `{login}`"
         )
     } else if has("permission denied (") || has("too many authentication failures") {
         of_key(ended).unwrap_or_else(|| {

@@ -185,6 +185,112 @@ fn a_configuration_that_is_not_a_regular_file_is_read_as_ssh_reads_it() {
 }
 
 #[test]
+fn a_jump_that_leads_back_to_itself_ends() {
+    let (bench, server) = bench();
+    let folder = bench.dir.path();
+    let at = folder.display();
+    let config = format!(
+        "Host *\n ProxyJump gitbox\n HostName 127.0.0.1\n Port {}\n UserKnownHostsFile {at}/known_hosts\n",
+        server.port
+    );
+    fs::write(folder.join("config"), config).unwrap();
+    git(&bench.checkout(), &["config", "core.sshCommand", &format!("ssh -F {at}/config")]);
+    failure(&bench, &["jumphost loop via"]);
+}
+
+/// A program of the user's that calls ssh with a configuration file of its own, by its name or by its path.
+#[test]
+fn the_configuration_that_a_program_of_the_users_names_is_kept() {
+    let (bench, server) = bench();
+    let folder = bench.dir.path();
+    let at = folder.display();
+    let user = users::get_current_username().unwrap().into_string().unwrap();
+    let config = |way: &str| {
+        format!(
+            "Host far\n {way}\nHost *\n HostName 127.0.0.1\n Port {}\n User {user}\n IdentityFile {at}/client\n \
+             IdentitiesOnly yes\n UserKnownHostsFile {at}/known_hosts\n ControlMaster auto\n \
+             ControlPath {at}/master-%C\n ControlPersist 20\n",
+            server.port
+        )
+    };
+    let wrapper = folder.join("wrapper");
+    git(&bench.checkout(), &["config", "core.sshCommand", wrapper.to_str().unwrap()]);
+    git(&bench.checkout(), &["remote", "set-url", "origin", &format!("far:{}", bench.remote().display())]);
+    for (command, way) in [
+        (format!("/usr/bin/ssh -F {at}/own \"$@\""), ""),
+        (format!("ssh -F '{at}/own' \"$@\""), ""),
+        (format!("ssh -4 -F{at}/own \"$@\""), "ProxyJump gitbox"),
+        (format!("ssh -F {at}/own -o ConnectTimeout=9 \"$@\""), "ProxyCommand ssh -F %d/nowhere -W %h:%p gitbox"),
+        (format!("ssh -F {at}/own \"$@\""), &format!("ProxyCommand ssh -F {at}/own -W %h:%p gitbox")),
+    ] {
+        let reached = !way.contains("nowhere");
+        fs::write(folder.join("own"), config(way)).unwrap();
+        fs::write(&wrapper, format!("#!/bin/sh\n# deploy\nexec {command}\n")).unwrap();
+        fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+        match plan(&bench.desired()) {
+            Ok(_) => assert!(reached, "{command} {way}"),
+            Err(failure) => assert!(!reached, "{command} {way}: {failure:?}"),
+        }
+        let left = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        assert!(!left.into_iter().any(|name| name.to_string_lossy().starts_with("master-")), "{command} {way}");
+    }
+}
+
+/// Whoever has ssh accept unknown hosts gets what `git` gives them, but no plan writes a known_hosts.
+#[test]
+fn an_unknown_host_is_accepted_where_ssh_is_configured_to_accept_it() {
+    let (bench, server) = bench();
+    let folder = bench.dir.path();
+    let at = folder.display();
+    let user = users::get_current_username().unwrap().into_string().unwrap();
+    let known_hosts = folder.join("known_hosts");
+    let set = |options: &str, lines: &str, way: &str| {
+        let config = format!(
+            "Host far\n {way}\nHost *\n HostName 127.0.0.1\n Port {}\n User {user}\n IdentityFile {at}/client\n \
+             IdentitiesOnly yes\n GlobalKnownHostsFile none\n{lines}",
+            server.port
+        );
+        fs::write(folder.join("config"), config).unwrap();
+        git(&bench.checkout(), &["config", "core.sshCommand", &format!("ssh -F {at}/config {options}")]);
+    };
+    git(&bench.checkout(), &["remote", "set-url", "origin", &format!("far:{}", bench.remote().display())]);
+    fs::remove_file(&known_hosts).unwrap();
+    let own = format!("UserKnownHostsFile {at}/known_hosts\n");
+    let command = format!("ProxyCommand ssh -F {at}/config -W %h:%p gitbox");
+    for (options, lines, way) in [
+        ("", format!("StrictHostKeyChecking no\n{own}"), ""),
+        ("", format!("StrictHostKeyChecking accept-new\n{own}"), "ProxyJump gitbox,second"),
+        ("", format!("StrictHostKeyChecking off\n{own}"), command.as_str()),
+        ("", "StrictHostKeyChecking no\nUserKnownHostsFile /dev/null\n".to_owned(), "ProxyJump gitbox"),
+        ("", "StrictHostKeyChecking accept-new\nUserKnownHostsFile none\n".to_owned(), ""),
+        ("-o StrictHostKeyChecking=no", own.clone(), ""),
+        ("-oStrictHostKeyChecking=accept-new -o UserKnownHostsFile=/dev/null", String::new(), ""),
+    ] {
+        set(options, &lines, way);
+        let planned = plan(&bench.desired());
+        assert!(planned.is_ok(), "{options} {lines} {way}: {planned:?}");
+        assert!(!known_hosts.exists(), "{options} {lines} {way}");
+    }
+    // Whoever does not is asked by ssh, and this asks nothing.
+    for strict in ["", "StrictHostKeyChecking ask\n", "StrictHostKeyChecking yes\n"] {
+        set("", &format!("{strict}{own}"), "");
+        failure(&bench, &["Host key verification failed", "known_hosts"]);
+        assert!(!known_hosts.exists(), "{strict}");
+    }
+    // A file with a space in its name is not told apart from two names, so nothing is accepted.
+    set("", &format!("StrictHostKeyChecking accept-new\nUserKnownHostsFile \"{at}/known hosts\"\n"), "");
+    failure(&bench, &["Host key verification failed"]);
+
+    keygen(&folder.join("other"));
+    fs::copy(folder.join("other.pub"), folder.join("host.pub")).unwrap();
+    known(folder, server.port);
+    let before = fs::read_to_string(&known_hosts).unwrap();
+    set("", &format!("StrictHostKeyChecking accept-new\n{own}"), "");
+    failure(&bench, &["IDENTIFICATION HAS CHANGED"]);
+    assert_eq!(fs::read_to_string(&known_hosts).unwrap(), before);
+}
+
+#[test]
 fn a_repository_that_is_not_there_is_said() {
     let (bench, _server) = bench();
     fs::rename(bench.remote(), bench.dir.path().join("moved.git")).unwrap();
