@@ -48,11 +48,14 @@ fn own_files() -> Vec<(ConfigLevel, PathBuf)> {
     xdg.into_iter().chain(home.map(|home| (ConfigLevel::Global, home.join(".gitconfig")))).collect()
 }
 
-/// Makes libgit2 skip the user's files that it cannot reach, as git does. Runs once per process, before anything is opened.
-#[expect(unsafe_code, reason = "libgit2's search paths are global, and git2 has no safe way to set them")]
-pub fn leave_out_unreachable() {
+/// Makes libgit2 skip the user's files that it cannot reach, as git does, and open partial clones, which are then reported. Runs
+/// once per process, before anything is opened.
+#[expect(unsafe_code, reason = "libgit2's options are global, and git2 has no safe way to set them")]
+pub fn set_up_libgit2() {
     static DONE: OnceLock<()> = OnceLock::new();
     let () = *DONE.get_or_init(|| {
+        // SAFETY: every repository is opened after this, and other threads wait for it.
+        let _ = unsafe { git2::opts::set_extensions(&["partialclone"]) };
         for (level, file) in own_files() {
             if fs::metadata(&file).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
                 // SAFETY: every repository is opened after this, and other threads wait for it.

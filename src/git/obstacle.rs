@@ -64,8 +64,8 @@ pub enum Obstacle {
     Locked { path: String },
     /// Another run of provision works in the checkout.
     AnotherRun,
-    /// A partial clone: objects are fetched from the remote on demand.
-    PartialClone,
+    /// A partial clone: objects are fetched from a remote on demand. The settings `keys` of the repository name it.
+    PartialClone { remote: String, keys: Vec<String> },
     /// A sparse checkout: parts of the tree are not checked out.
     Sparse,
     /// A file is marked as not checked out (`git update-index --skip-worktree`).
@@ -293,7 +293,7 @@ impl Obstacle {
             )),
             Self::AnotherRun => Failure::new(format!("another provision run is changing {at}"))
                 .hint("wait until it is done, then run again"),
-            Self::PartialClone => {
+            Self::PartialClone { .. } => {
                 Failure::new(format!("{at} is a partial clone: it fetches objects one by one, which is not supported"))
             }
             Self::Sparse => Failure::new(format!("{at} is a sparse checkout: parts of the tree are left out"))

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 /// Opens the repository at `path`. Its parents are not searched.
 #[expect(clippy::disallowed_methods, reason = "all others call this function")]
 pub fn open_repository(path: &Path) -> Result<Repository, git2::Error> {
-    configuration::leave_out_unreachable();
+    configuration::set_up_libgit2();
     let repo = Repository::open_ext(path, RepositoryOpenFlags::NO_SEARCH, std::iter::empty::<&Path>())?;
     read_configuration_once(&repo)?;
     Ok(repo)
@@ -58,7 +58,7 @@ pub fn bare_beside(at: &Path, checkout: Option<&Path>) -> Result<Repository, Fai
         Some(obstacle) => obstacle.refusal(at),
         None => git_failure("use the temporary repository", at)(error),
     };
-    configuration::leave_out_unreachable();
+    configuration::set_up_libgit2();
     let flags = RepositoryOpenFlags::NO_SEARCH | RepositoryOpenFlags::BARE;
     let repo = Repository::open_ext(at, flags, std::iter::empty::<&Path>()).map_err(failed)?;
     read_configuration_once(&repo).map_err(failed)?;

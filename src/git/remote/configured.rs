@@ -1,5 +1,7 @@
 //! The configuration of a remote in a checkout.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use git2::{Reference, Repository};
 
 use super::settings::Settings;
@@ -28,6 +30,30 @@ pub fn url(repo: &Repository, remote: &str) -> Option<String> {
 pub fn resolved(repo: &Repository, one: &str, other: &str) -> (String, String) {
     let settings = repo.config().map(|config| Settings::of_urls(&config)).unwrap_or_default();
     (settings.resolve(one), settings.resolve(other))
+}
+
+/// Returns the remotes that objects are fetched from on demand, with the settings that say so: those of `git clone --filter`
+/// (git-config(1)), and that of older versions of git (`extensions.partialClone`).
+///
+/// # Errors
+/// The configuration cannot be read.
+pub fn promisors(repo: &Repository) -> Result<BTreeMap<String, Vec<String>>, git2::Error> {
+    let config = repo.config()?;
+    let mut names: BTreeSet<String> = config.get_string("extensions.partialclone").into_iter().collect();
+    config.entries(Some(r"^remote\..*\.promisor$"))?.for_each(|entry| {
+        let key = String::from_utf8_lossy(entry.name_bytes()).into_owned();
+        let name = key.strip_prefix("remote.").and_then(|rest| rest.strip_suffix(".promisor"));
+        names.extend(name.filter(|_| config.get_bool(&key).unwrap_or(false)).map(str::to_owned));
+    })?;
+    let named = names.into_iter().map(|name| {
+        let mut keys = vec![format!("remote.{name}.promisor"), format!("remote.{name}.partialclonefilter")];
+        if config.get_string("extensions.partialclone").is_ok_and(|named| named == name) {
+            keys.push("extensions.partialclone".to_owned());
+        }
+        keys.retain(|key| config.get_entry(key).is_ok());
+        (name, keys)
+    });
+    Ok(named.collect())
 }
 
 /// Returns all values of a setting.

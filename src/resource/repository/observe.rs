@@ -371,9 +371,11 @@ fn obstacles(desired: &Desired, repo: &Repository) -> Result<Vec<Obstacle>, git2
     let tracking = tracking.iter().map(|tracking| tracking.name.as_str());
     found.extend(locks(git, ["index", "HEAD", "config", "packed-refs", &branch].into_iter().chain(tracking)));
     let config = repo.config()?;
-    if config.get_bool(&format!("remote.{}.promisor", desired.remote)).unwrap_or(false) {
-        found.push(Obstacle::PartialClone);
-    }
+    found.extend(configured::promisors(repo)?.into_iter().map(|(promisor, keys)| {
+        // If it is gone, the step's remote may have its objects.
+        let remote = configured::url(repo, &promisor).map_or_else(|| desired.remote.clone(), |_| promisor);
+        Obstacle::PartialClone { remote, keys }
+    }));
     if config.get_bool("core.sparseCheckout").unwrap_or(false) {
         found.push(Obstacle::Sparse);
     } else if let Some(entry) = index.iter().find(|entry| entry.flags_extended & SKIP_WORKTREE != 0) {

@@ -35,13 +35,12 @@ pub fn refusal_to_update(obstacle: &Obstacle, desired: &Repository) -> Failure {
         }
         Obstacle::Lfs { .. } => refusal.hint(pull("", &format!(" && {git} lfs pull {remote}"))),
         Obstacle::Filter { .. } | Obstacle::Encoding { .. } => refusal.hint(pull("", "")),
-        Obstacle::PartialClone => {
-            let unset = |key: &str| {
-                format!("{git} config --unset-all {}", shell_word(format!("remote.{}.{key}", desired.remote)))
-            };
-            let (promisor, filter) = (unset("promisor"), unset("partialclonefilter"));
+        Obstacle::PartialClone { remote, keys } => {
+            let remote = shell_word(remote);
+            let unset = |key: &String| format!(" && {git} config --unset-all {}", shell_word(key));
+            let unset: String = keys.iter().map(unset).collect();
             refusal.hint(format!(
-                "fetch all of it (git 2.36 or newer): `{git} fetch --refetch --no-filter --no-auto-maintenance {remote} && {promisor} && {filter}`"
+                "fetch all of it (git 2.36 or newer): `{git} fetch --refetch --no-filter --no-auto-maintenance {remote}{unset}`"
             ))
         }
         other if other.is_cured_by_clone() && desired.url.is_none() => {

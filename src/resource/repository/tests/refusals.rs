@@ -381,6 +381,42 @@ fn what_an_update_is_refused_for_is_noted_before() {
     assert!(plan(&bench.desired()).unwrap().unwrap().notes.is_empty());
 }
 
+/// The remote that has the missing objects can be another one than the step's, and one that is gone.
+#[test]
+fn a_partial_clone_is_refused_whichever_remote_has_the_rest() {
+    let extension = "git config core.repositoryformatversion 1; git config extensions.partialClone";
+    for commands in [
+        "true".to_owned(),
+        "git remote rename origin upstream; git remote add origin $URL".to_owned(),
+        format!(
+            "git remote rename origin upstream; git remote add origin $URL; git config --unset remote.upstream.promisor; {extension} upstream"
+        ),
+        format!("git remote remove origin; git remote add origin $URL; {extension} gone"),
+        "git config remote.other.promisor yes".to_owned(),
+    ] {
+        let bench = Bench::new();
+        git(&bench.remote(), &["config", "uploadpack.allowFilter", "true"]);
+        bench.push("more", &[("a", Some("a2\n"))]);
+        let url = format!("file://{}", bench.remote().display());
+        fs::remove_dir_all(bench.checkout()).unwrap();
+        git(bench.dir.path(), &["clone", "-q", "--filter=blob:none", "-b", "qa", &url, "checkout"]);
+        let paste = |command: &str| {
+            let mut shell = Command::new("bash");
+            shell.args(["-euc", command]).current_dir(bench.checkout()).env("URL", &url);
+            assert!(shell.status().unwrap().success(), "{commands}: {command}");
+        };
+        paste(&commands);
+        bench.push("news", &[("a", Some("a3\n"))]);
+        refused(&bench, &["is a partial clone"]);
+        // One after the other, if there are several.
+        while let Err(refusal) = plan(&bench.desired()).unwrap() {
+            paste(refusal.hint.unwrap().split('`').nth(1).unwrap());
+        }
+        super::bench::apply(&bench.desired(), "run-1");
+        git(&bench.checkout(), &["fsck"]);
+    }
+}
+
 #[test]
 fn refs_that_cannot_stand_beside_the_wanted_ones_are_named() {
     for (packed, remedy) in
