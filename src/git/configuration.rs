@@ -41,11 +41,42 @@ const SYSTEM: &str = "/etc/gitconfig";
 
 /// Returns the acting user's own files, each with libgit2's name for the place.
 fn own_files() -> Vec<(ConfigLevel, PathBuf)> {
+    if let Some(named) = environment::variable("GIT_CONFIG_GLOBAL") {
+        // An empty name means no file.
+        let named = Some(named).filter(|named| !named.is_empty());
+        return named.map(|named| (ConfigLevel::Global, PathBuf::from(named))).into_iter().collect();
+    }
     let variable = |name| environment::variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let home = variable("HOME");
     let xdg = variable("XDG_CONFIG_HOME").or_else(|| Some(home.as_ref()?.join(".config")));
     let xdg = xdg.map(|folder| (ConfigLevel::XDG, folder.join("git/config")));
     xdg.into_iter().chain(home.map(|home| (ConfigLevel::Global, home.join(".gitconfig")))).collect()
+}
+
+/// Returns the system-wide file, unless git is to read none.
+fn system_file() -> Option<PathBuf> {
+    let is_true = |value: &str| {
+        ["true", "yes", "on"].iter().any(|word| value.eq_ignore_ascii_case(word))
+            || value.parse().is_ok_and(|number: i64| number != 0)
+    };
+    if environment::text("GIT_CONFIG_NOSYSTEM").is_some_and(|value| is_true(&value)) {
+        return None;
+    }
+    match environment::variable("GIT_CONFIG_SYSTEM") {
+        Some(named) => Some(PathBuf::from(named)).filter(|named| !named.as_os_str().is_empty()),
+        None => Some(PathBuf::from(SYSTEM)),
+    }
+}
+
+/// Returns the files that variables name instead of the usual ones (git(1)), with libgit2's names for their places. libgit2
+/// does not read these variables. Of a file that is added, it skips conditional includes.
+pub fn named_files() -> Vec<(ConfigLevel, PathBuf)> {
+    let system = environment::variable("GIT_CONFIG_SYSTEM").and_then(|_| system_file());
+    let own = environment::variable("GIT_CONFIG_GLOBAL").map(|_| own_files());
+    let mut files: Vec<_> = system.into_iter().map(|file| (ConfigLevel::System, file)).collect();
+    files.extend(own.into_iter().flatten());
+    files.retain(|(_, file)| access(file, Access::READ_OK).is_ok());
+    files
 }
 
 /// Makes libgit2 skip the user's files that it cannot reach, as git does, and open partial clones, which are then reported. Runs
@@ -56,6 +87,12 @@ pub fn set_up_libgit2() {
     let () = *DONE.get_or_init(|| {
         // SAFETY: every repository is opened after this, and other threads wait for it.
         let _ = unsafe { git2::opts::set_extensions(&["partialclone"]) };
+        let system = system_file().is_none_or(|file| file != Path::new(SYSTEM)).then_some(&[ConfigLevel::System][..]);
+        let own = environment::variable("GIT_CONFIG_GLOBAL").map(|_| &[ConfigLevel::Global, ConfigLevel::XDG][..]);
+        for level in system.into_iter().chain(own).flatten() {
+            // SAFETY: every repository is opened after this, and other threads wait for it.
+            let _ = unsafe { git2::opts::set_search_path(*level, "") };
+        }
         for (level, file) in own_files() {
             if fs::metadata(&file).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
                 // SAFETY: every repository is opened after this, and other threads wait for it.
@@ -82,7 +119,7 @@ pub fn left_out() -> Vec<String> {
 /// Returns the first configuration file that is not a regular file, which libgit2 would wait for or git would reject. In the
 /// checkout's git directory `git`, a file that cannot be read counts too: libgit2 skips it silently.
 pub fn obstacle(git: Option<&Path>) -> Option<Obstacle> {
-    let mut files = vec![PathBuf::from(SYSTEM)];
+    let mut files: Vec<PathBuf> = system_file().into_iter().collect();
     files.extend(own_files().into_iter().map(|(_, file)| file));
     for file in git.into_iter().flat_map(|git| [git.join("config"), git.join("config.worktree")]) {
         if let Err(Errno::ACCESS) = access(&file, Access::READ_OK) {

@@ -24,7 +24,11 @@ pub fn open_repository(path: &Path) -> Result<Repository, git2::Error> {
 /// cannot be read at that moment, it frees memory that it does not own (`get_entry` in its config.c) or silently uses its own
 /// defaults (`crlf_check` in its crlf.c: CRLF line endings).
 pub fn read_configuration_once(repo: &Repository) -> Result<(), git2::Error> {
-    repo.set_config(&repo.config()?.snapshot()?)
+    let mut config = repo.config()?;
+    for (level, file) in configuration::named_files() {
+        config.add_file(&file, level, true)?;
+    }
+    repo.set_config(&config.snapshot()?)
 }
 
 /// Creates a bare repository in the empty directory `at`. With `checkout`, the git directory of a checkout, it borrows the

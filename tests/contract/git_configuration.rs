@@ -130,3 +130,37 @@ fn an_unreadable_file_of_the_repository_is_not_called_corruption() {
         plan(&sandbox, "/home/ubuntu").exits(0);
     }
 }
+
+/// As in git itself, these variables name other files than the usual ones, or none.
+#[test]
+fn variables_that_name_the_configuration_apply_to_local_work_too() {
+    let sandbox = host();
+    let plan = |variables: &[(&str, &str)]| {
+        let plan = sandbox.provision("ubuntu", CODE).within(Duration::from_secs(30));
+        let plan = variables.iter().fold(plan, |plan, (name, value)| plan.env(*name, *value));
+        plan.run().step("step_planned", "repository")
+    };
+    sandbox.write("/home/ubuntu/.gitconfig", "ubuntu", "[broken\n");
+    sandbox.write("/home/ubuntu/named", "ubuntu", "[include]\n\tpath = included\n");
+    sandbox.write("/home/ubuntu/included", "ubuntu", "[core]\n\tsparseCheckout = true\n");
+    assert_eq!(plan(&[])["outcome"], "blocked");
+    for none in ["/dev/null", "/nowhere", ""] {
+        let step = plan(&[("GIT_CONFIG_GLOBAL", none)]);
+        assert_eq!(step["outcome"], "changes", "{none}: {step}");
+    }
+    let step = plan(&[("GIT_CONFIG_GLOBAL", "/home/ubuntu/named")]);
+    assert!(step["reason"].to_string().contains("is a sparse checkout"), "{step}");
+    sandbox.bash("ubuntu", "rm .gitconfig; mkfifo pipe");
+    let step = plan(&[("GIT_CONFIG_GLOBAL", "/home/ubuntu/pipe")]);
+    assert!(step["reason"].to_string().contains("/home/ubuntu/pipe"), "{step}");
+
+    let step = plan(&[("GIT_CONFIG_SYSTEM", "/home/ubuntu/named")]);
+    assert!(step["reason"].to_string().contains("is a sparse checkout"), "{step}");
+    sandbox.bash("root", "printf '[broken\\n' > /etc/gitconfig");
+    assert_eq!(plan(&[])["outcome"], "blocked");
+    assert_eq!(plan(&[("GIT_CONFIG_NOSYSTEM", "1")])["outcome"], "changes");
+    assert_eq!(plan(&[("GIT_CONFIG_NOSYSTEM", "no")])["outcome"], "blocked");
+    assert_eq!(plan(&[("GIT_CONFIG_SYSTEM", "/dev/null")])["outcome"], "changes");
+    let both = [("GIT_CONFIG_NOSYSTEM", "true"), ("GIT_CONFIG_SYSTEM", "/home/ubuntu/named")];
+    assert_eq!(plan(&both)["outcome"], "changes");
+}
