@@ -177,7 +177,7 @@ pub fn prepare(own: &SshCommand, variant: Option<&str>, at: &Path) -> Result<Ssh
     }
     let options = OPTIONS.map(|option| format!("-o {option}")).join(" ");
     let file =
-        if named.is_none() && is_script_with_config(program, &own.folder) { String::new() } else { format!(" {file}") };
+        if named.is_none() && is_script_with_config(command, &own.folder) { String::new() } else { format!(" {file}") };
     let command = format!("{command} {options} -o {}{file}", shell_quoted(STRICT_MARK));
     Ok(Ssh { command, programs: in_path.map(|_| at.join("bin")), variant: None })
 }
@@ -190,9 +190,11 @@ fn in_search_path(name: &str) -> Option<PathBuf> {
     })
 }
 
-/// Whether a program is a script with an option `-F`, by which it names a configuration of its own.
-fn is_script_with_config(program: &str, folder: &Path) -> bool {
-    let path = if program.contains('/') { Some(folder.join(program)) } else { in_search_path(program) };
+/// Whether a command runs a script with an option `-F`, by which it names a configuration of its own.
+fn is_script_with_config(command: &str, folder: &Path) -> bool {
+    let program = words(command).and_then(|words| words.into_iter().find(|word| !word.contains('=')));
+    let Some(program) = program else { return false };
+    let path = if program.contains('/') { Some(folder.join(&program)) } else { in_search_path(&program) };
     let Some(path) = path.filter(|path| path.is_file()) else { return false };
     let mut text = Vec::new();
     let read = File::open(path).and_then(|file| file.take(MAX_SCRIPT).read_to_end(&mut text));

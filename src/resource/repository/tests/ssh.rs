@@ -213,8 +213,8 @@ fn the_configuration_that_a_program_of_the_users_names_is_kept() {
             server.port
         )
     };
-    let wrapper = folder.join("wrapper");
-    git(&bench.checkout(), &["config", "core.sshCommand", wrapper.to_str().unwrap()]);
+    let wrapper = folder.join("my wrapper");
+    git(&bench.checkout(), &["config", "core.sshCommand", &format!("'{}'", wrapper.display())]);
     git(&bench.checkout(), &["remote", "set-url", "origin", &format!("far:{}", bench.remote().display())]);
     for (command, way) in [
         (format!("/usr/bin/ssh -F {at}/own \"$@\""), ""),
