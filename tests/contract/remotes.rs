@@ -205,6 +205,41 @@ fn a_host_that_ssh_accepts_is_reached_and_not_added() {
     before.is_same_as(&Snapshot::take(&sandbox, "/home/ubuntu/.ssh", &[]), "apply learns no host");
 }
 
+/// One clear line says that git is missing, or that it is too old. A double of git only tells its version.
+#[test]
+fn a_host_without_git_or_with_an_old_one_is_told_what_to_install() {
+    let sandbox = Sandbox::new().remote();
+    sandbox.bash(
+        "ubuntu",
+        "mkdir bin; printf '#!/bin/sh\\necho git version 2.29.3\\n' > bin/git; chmod 755 bin/git; mkdir empty",
+    );
+    for (path, what) in [
+        ("/home/ubuntu/empty", "cannot reach remotes: the program git is not installed"),
+        ("/home/ubuntu/bin", "cannot reach remotes with git version 2.29.3: git 2.30 or newer is needed"),
+    ] {
+        let plan = sandbox.provision("ubuntu", ["plan", PLAN, "--json", "--only", "repository"]);
+        let step = plan.env("PATH", path).run().exits(1).step("step_planned", "repository");
+        assert_eq!(step["reason"], what, "{step}");
+        assert!(step["hint"].as_str().unwrap().contains("apt-get install git`"), "{step}");
+    }
+}
+
+/// `GIT_SSH` names a program, which may need quoting for a shell.
+#[test]
+fn git_ssh_applies_to_steps_of_the_launching_user() {
+    let mut sandbox = served_by_ssh();
+    trust_the_host(&sandbox);
+    sandbox.bash(
+        "ubuntu",
+        "mv .ssh/id_ed25519 deploy; rm .ssh/id_ed25519.pub; mkdir 'my bin'
+        printf '#!/bin/sh\\nexec ssh -i ~/deploy \"$@\"\\n' > 'my bin/my-ssh'; chmod 755 'my bin/my-ssh'",
+    );
+    apply(&sandbox, "ubuntu").exits(1);
+    sandbox.set_env("GIT_SSH", "/home/ubuntu/my bin/my-ssh");
+    apply(&sandbox, "root").exits(1);
+    apply(&sandbox, "ubuntu").exits(0);
+}
+
 /// As for git itself, the launcher's variables count if the step has no other `run_as` user.
 #[test]
 fn git_ssh_command_applies_to_steps_of_the_launching_user() {
