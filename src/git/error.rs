@@ -4,8 +4,11 @@ use std::path::Path;
 
 use git2::{ErrorClass, ErrorCode};
 
+use rustix::io::Errno;
+
 use super::unreadable;
 use crate::failure::Failure;
+use crate::host::fs::{closed, escape_path, remedy};
 use crate::text::io_error_text;
 
 /// Returns what libgit2 said, as the end of a sentence.
@@ -41,9 +44,22 @@ pub fn io_failure<'a>(tried: &'a str, path: &'a Path) -> impl Fn(std::io::Error)
     move |error| {
         let is_denied = error.kind() == std::io::ErrorKind::PermissionDenied;
         let cause = is_denied.then(|| unreadable::cause(path, Some(path))).flatten();
+        let of_cause = cause.and_then(|(top, obstacle)| obstacle.refusal(&top).hint);
+        let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+        let hint = || of_other_owner(path).filter(|_| is_denied).or_else(|| remedy(tried, path, errno?));
         Failure {
-            hint: cause.and_then(|(top, obstacle)| obstacle.refusal(&top).hint),
+            hint: of_cause.or_else(hint),
             ..Failure::new(format!("cannot {tried} {}: {}", path.display(), io_error_text(&error)))
         }
     }
+}
+
+/// Returns the remedy for a directory that another user owns and the acting user may not list.
+fn of_other_owner(path: &Path) -> Option<String> {
+    let closed = closed::on_way_to(path).filter(|closed| closed.is_target)?;
+    let owner = closed.other_owner()?;
+    Some(format!(
+        "{} belongs to {owner}: set run_as: {owner}; git work is done as the checkout's owner alone",
+        escape_path(path)
+    ))
 }

@@ -17,6 +17,7 @@ mod ansible;
 mod bastions;
 mod checkout_denials;
 mod checkout_modes;
+mod closed_ways;
 mod command_line;
 mod connection_defaults;
 mod denials;

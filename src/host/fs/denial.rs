@@ -103,15 +103,6 @@ impl Denial {
     }
 }
 
-/// Returns whether the acting user has this access to a path. A plan by a confined root has the access of an apply. A symlink is
-/// followed.
-pub fn may_access(path: &Path, wanted: Access) -> bool {
-    match retry_on_intr(|| rustix::fs::accessat(rustix::fs::CWD, path, wanted, AtFlags::EACCESS)) {
-        Ok(()) => true,
-        Err(errno) => errno == Errno::ACCESS && is_confined_to_planning(),
-    }
-}
-
 impl Dir {
     /// Returns what prevents the acting user from creating and renaming entries here.
     ///

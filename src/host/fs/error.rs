@@ -4,7 +4,7 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use crate::failure::Failure;
-use crate::host::users::as_acting_user;
+use crate::host::users::as_root;
 use crate::text::{io_error_text, shell_word};
 
 use super::{FileKind, acting_ids, acts_as_root, escape_path};
@@ -22,36 +22,9 @@ pub struct Error {
 impl Error {
     /// Makes an error of a failed system call: `cannot VERB PATH: CAUSE`.
     pub(in crate::host) fn call(verb: &str, path: &Path, errno: Errno) -> Self {
-        let hint = match errno {
-            Errno::ACCESS | Errno::PERM if acts_as_root() => Some(format!(
-                "root was denied it: check whether it is immutable (`lsattr -d {path}`); on NFS with root_squash, change it on \
-                 the server",
-                path = shell_word(path)
-            )),
-            Errno::INVAL | Errno::OVERFLOW if verb.contains("owner") => Some(
-                "in a user namespace, the number may not be mapped: see /proc/self/uid_map and /proc/self/gid_map"
-                    .into(),
-            ),
-            Errno::ACCESS | Errno::PERM => Some(closed_above(path).map_or_else(
-                || "run the step as the owner, or with run_as: root".into(),
-                |closed| {
-                    let open = as_acting_user(&format!("chmod u+rwx {}", shell_word(closed)));
-                    let closed = escape_path(closed);
-                    format!(
-                        "{closed} is closed to its owner; open it: `{open}`; if a step sets its mode, correct the step"
-                    )
-                },
-            )),
-            Errno::NOSPC | Errno::DQUOT => Some("free some space on that file system, then run again".into()),
-            Errno::ROFS => Some("the file system is mounted read-only; mount it writable, then run again".into()),
-            Errno::FBIG => Some("raise the limit on file sizes (`ulimit -f unlimited`), then run again".into()),
-            Errno::EXIST => Some("somebody created it in the meantime: run again".into()),
-            Errno::MFILE | Errno::NFILE => Some("raise the limit on open files (`ulimit -n`), then run again".into()),
-            _ => None,
-        };
         Self {
             message: format!("cannot {verb} {}: {}", escape_path(path), io_error_text(&io::Error::from(errno))),
-            hint,
+            hint: remedy(verb, path, errno),
             kind: io::Error::from(errno).kind(),
             is_newer: false,
         }
@@ -147,11 +120,37 @@ impl From<Error> for Failure {
     }
 }
 
-/// Returns the directory above a path that does not let the acting user in, if that is its owner.
-fn closed_above(path: &Path) -> Option<&Path> {
-    const ENTER: u32 = 0o100;
-    // Nothing below a closed directory can be examined.
-    let mut above = path.ancestors().skip(1);
-    let (nearest, stat) = above.find_map(|above| Some((above, rustix::fs::lstat(above).ok()?)))?;
-    (stat.st_uid == acting_ids().0 && stat.st_mode & ENTER == 0).then_some(nearest)
+/// The hint for what only the owner or root may do.
+const AS_OWNER: &str = "run the step as the owner, or with run_as: root";
+
+/// Returns the remedy for a failed system call on a path, if there is one.
+pub fn remedy(verb: &str, path: &Path, errno: Errno) -> Option<String> {
+    match errno {
+            Errno::ACCESS | Errno::PERM if acts_as_root() => Some(format!(
+                "root was denied it: check whether it is immutable (`lsattr -d {path}`); on NFS with root_squash, change it on \
+                 the server; in a FUSE mount of another user, set run_as to that user",
+                path = shell_word(path)
+            )),
+            Errno::INVAL | Errno::OVERFLOW if verb.contains("owner") => Some(
+                "in a user namespace, the number may not be mapped: see /proc/self/uid_map and /proc/self/gid_map"
+                    .into(),
+            ),
+            Errno::ACCESS => Some(
+                super::closed::on_way_to(path).map_or_else(|| AS_OWNER.to_owned(), |closed| closed.hint()),
+            ),
+            Errno::PERM => Some(AS_OWNER.to_owned()),
+            Errno::NOTCONN => Some(
+                "the program behind that FUSE mount has ended: mount it again, or unmount it (`grep fuse /proc/mounts` lists \
+                 such mounts)"
+                    .into(),
+            ),
+            Errno::STALE => Some("the NFS server no longer knows it: mount it again".into()),
+            Errno::IO => Some(format!("the storage failed: see what the kernel reports: `{}`", as_root("dmesg"))),
+            Errno::NOSPC | Errno::DQUOT => Some("free some space on that file system, then run again".into()),
+            Errno::ROFS => Some("the file system is mounted read-only; mount it writable, then run again".into()),
+            Errno::FBIG => Some("raise the limit on file sizes (`ulimit -f unlimited`), then run again".into()),
+            Errno::EXIST => Some("somebody created it in the meantime: run again".into()),
+            Errno::MFILE | Errno::NFILE => Some("raise the limit on open files (`ulimit -n`), then run again".into()),
+            _ => None,
+        }
 }
