@@ -76,7 +76,13 @@ impl Targets {
                 (name, warehouse)
             })
             .collect();
-        let workers = Workers::new(run.clone(), digester.clone(), users, progress);
+        let workers = Workers::new(
+            run.clone(),
+            digester.clone(),
+            users,
+            (secrets.for_git().clone(), environment.names()),
+            progress,
+        );
         Self {
             workers,
             warehouses,

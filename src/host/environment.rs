@@ -4,8 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
+use super::secret::Secret;
 use super::state::StateFolder;
 
 /// Environment variables. `Debug` shows only names, because values may be secrets.
@@ -54,6 +57,23 @@ impl Environment {
         variables.filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect()
     }
 
+    /// Returns the names of the variables of the process that are UTF-8.
+    pub fn names(&self) -> Vec<String> {
+        self.process.keys().filter_map(|name| name.to_str().map(str::to_owned)).collect()
+    }
+
+    /// Returns the variables that git gets beside those of a worker: all but those in `withheld`, those that direct git itself, and
+    /// those whose value shows a secret.
+    pub fn for_git(&self, withheld: &BTreeSet<String>, shows_secret: impl Fn(&str) -> bool) -> Variables {
+        let is_passed_on = |(name, value): &(&OsString, &OsString)| {
+            let name = name.to_string_lossy();
+            // A worker keeps those that say how remotes are reached. GIT_DIR and others would lead it to another repository.
+            !name.starts_with("GIT_") && !withheld.contains(&*name) && !shows_secret(&value.to_string_lossy())
+        };
+        let owned = |(name, value): (&OsString, &OsString)| (name.clone(), Secret::copy_of(value.as_bytes()));
+        self.process.iter().filter(is_passed_on).map(owned).collect()
+    }
+
     /// Returns the state folder of the user with the given home directory. `HOME` overrides the home directory.
     pub fn state_folder(&self, home: PathBuf) -> StateFolder {
         let home = self.path("HOME").filter(|home| home.is_absolute()).unwrap_or(home);
@@ -71,6 +91,31 @@ impl std::fmt::Debug for Environment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.process.keys().chain(self.given.keys())).finish()
     }
+}
+
+/// Environment variables for a program. Their values may be secrets.
+pub type Variables = Vec<(OsString, Secret)>;
+
+/// What git gets beside the environment of this process, and the names of all variables of the launching process.
+static FOR_GIT: OnceLock<(Variables, Vec<String>)> = OnceLock::new();
+
+/// Sets what git gets beside the environment of this process, which is a worker, and the names of all variables of the launcher.
+pub fn set_for_git(variables: Variables, of_launcher: Vec<String>) {
+    let _ = FOR_GIT.set((variables, of_launcher));
+}
+
+/// Returns the names of the launcher's variables that git does not get here.
+pub fn withheld_from_git() -> Vec<&'static str> {
+    let Some((variables, of_launcher)) = FOR_GIT.get() else { return Vec::new() };
+    let is_passed_on = |name: &str| variable(name).is_some() || variables.iter().any(|(known, _)| known == name);
+    of_launcher.iter().map(String::as_str).filter(|name| !is_passed_on(name)).collect()
+}
+
+/// Returns what git gets beside the environment of this process, which takes precedence.
+pub fn for_git() -> impl Iterator<Item = (&'static OsStr, &'static OsStr)> {
+    let variables = FOR_GIT.get().into_iter().flat_map(|(variables, _)| variables);
+    let set = variables.map(|(name, value)| (name.as_os_str(), OsStr::from_bytes(value.expose())));
+    set.filter(|(name, _)| name.to_str().is_none_or(|name| variable(name).is_none()))
 }
 
 /// Returns a variable of this process, unless it is unset.

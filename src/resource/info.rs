@@ -15,6 +15,8 @@ pub struct KindInfo {
     pub on_warehouse: bool,
     /// Whether its changes may move someone's work aside, so that there may be rescues.
     pub keeps_rescues: bool,
+    /// Whether its steps run git, whose helpers may need any variable of the user's environment.
+    pub runs_git: bool,
     /// Whether it has follow-ups to changes of other steps. Its steps are then also observed if they are not selected.
     pub reacts: bool,
     /// Whether its notes and warnings describe the current state instead of the changes. They are outdated once the
@@ -25,7 +27,14 @@ pub struct KindInfo {
 impl KindInfo {
     /// Creates a kind whose steps work on the host. Callers override further fields.
     pub const fn on_host(name: &'static str) -> Self {
-        Self { name, on_warehouse: false, keeps_rescues: false, reacts: false, notes_describe_state: false }
+        Self {
+            name,
+            on_warehouse: false,
+            keeps_rescues: false,
+            runs_git: false,
+            reacts: false,
+            notes_describe_state: false,
+        }
     }
 
     /// Creates a kind whose steps work on a warehouse.

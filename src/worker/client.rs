@@ -4,6 +4,7 @@
 use crate::failure::Failure;
 use crate::host::users::User;
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
@@ -23,6 +24,7 @@ use super::frame::{self, Answer, Frame, Request, Task, VERSION};
 use super::identity::user_named;
 use super::own::{Forked, take_own};
 use crate::host::capabilities;
+use crate::host::environment::Variables;
 use crate::host::secret::{Digester, Secret};
 use crate::resource::{AnyActual, AnyChange, RescueAnswer, RescueRequest};
 use crate::telemetry::{self, spans, spans::Span};
@@ -44,6 +46,10 @@ pub struct Workers {
     /// The launching user.
     me: User,
     users: BTreeMap<Option<String>, UserWorker>,
+    /// What the launching user's git gets of the environment.
+    for_git: Variables,
+    /// The names of the launcher's environment variables.
+    variables: Vec<String>,
     progress: Arc<Progress>,
 }
 
@@ -53,6 +59,7 @@ impl Workers {
         run: String,
         digester: Digester,
         users: BTreeMap<Option<String>, Tasks>,
+        (for_git, variables): (Variables, Vec<String>),
         progress: Arc<Progress>,
     ) -> Self {
         let me = User::acting();
@@ -61,7 +68,7 @@ impl Workers {
             by_user.entry(other_than(&me, user.as_deref())).or_default().extend(steps);
         }
         let worker = |(user, steps)| (user, UserWorker { steps, worker: OnceCell::new() });
-        Self { run, digester, me, users: by_user.into_iter().map(worker).collect(), progress }
+        Self { run, digester, me, users: by_user.into_iter().map(worker).collect(), for_git, variables, progress }
     }
 
     /// Observes a step as its user.
@@ -248,16 +255,23 @@ impl Started {
         if other.is_none()
             && let Some(forked) = take_own()
             && let Ok(started) = Self::forked(forked, name)
-            && let Ok(connected) = started.connect(workers, steps).await
+            && let Ok(connected) = started.connect(workers, steps, &workers.for_git).await
         {
             return Ok(connected);
         }
-        let connected = Self::spawn(&workers.me, other, name)?.connect(workers, steps).await;
+        // Another user's git gets nothing of the launcher's environment.
+        let for_git = if other.is_none() { workers.for_git.as_slice() } else { &[] };
+        let connected = Self::spawn(&workers.me, other, name)?.connect(workers, steps, for_git).await;
         connected.map_err(|(error, stderr)| not_started(&workers.me, name, other.is_some(), &error, &stderr))
     }
 
     /// Sends the steps. Fails with the error and what the worker wrote to standard error.
-    async fn connect(self, workers: &Workers, steps: &Tasks) -> Result<Connected, (std::io::Error, String)> {
+    async fn connect(
+        self,
+        workers: &Workers,
+        steps: &Tasks,
+        for_git: &[(OsString, Secret)],
+    ) -> Result<Connected, (std::io::Error, String)> {
         let Self { mut process, mut input, output, mut errors } = self;
         let stderr = tokio::spawn(async move {
             let mut text = Vec::new();
@@ -266,7 +280,7 @@ impl Started {
             read.map(|_| String::from_utf8_lossy(&text).trim().to_owned()).unwrap_or_default()
         });
         let mut output = BufReader::new(output);
-        match handshake(&mut input, &mut output, &workers.run, &workers.digester, steps).await {
+        match handshake(&mut input, &mut output, workers, steps, for_git).await {
             Ok(()) => Ok(Connected { process, input, output }),
             Err(error) => {
                 drop((input, output));
@@ -312,11 +326,17 @@ impl Started {
 async fn handshake(
     input: &mut pipe::Sender,
     output: &mut BufReader<pipe::Receiver>,
-    run: &str,
-    digester: &Digester,
+    workers: &Workers,
     steps: &Tasks,
+    for_git: &[(OsString, Secret)],
 ) -> std::io::Result<()> {
-    frame::send_secret(input, "", digester.key()).await?;
+    frame::send_secret(input, "", workers.digester.key()).await?;
+    let runs_git = steps.iter().any(|(task, _)| task.resource.info().runs_git);
+    for (name, value) in for_git.iter().filter(|_| runs_git) {
+        // A worker cannot pass on what has another name.
+        let Some(name) = name.to_str() else { continue };
+        frame::send_secret(input, &frame::variable_name(name), value.expose()).await?;
+    }
     for (task, secrets) in steps {
         for (key, secret) in secrets {
             frame::send_secret(input, &frame::secret_name(&task.id, key), secret.expose()).await?;
@@ -325,7 +345,8 @@ async fn handshake(
     let list = steps.iter().map(|(task, _)| task.clone()).collect();
     let recording = telemetry::filter().map(|filter| (filter.to_string(), NAMESPACES.fetch_add(1, Ordering::Relaxed)));
     let makes_changes = capabilities::makes_changes();
-    let greeting = Request::Greeting { version: VERSION, run: run.to_owned(), steps: list, makes_changes, recording };
+    let (run, variables) = (workers.run.clone(), workers.variables.clone());
+    let greeting = Request::Greeting { version: VERSION, run, steps: list, makes_changes, recording, variables };
     frame::send(input, &greeting).await?;
     match frame::receive(output).await? {
         Some(Frame::Message(Answer::Ready { version: VERSION })) => Ok(()),

@@ -1,15 +1,18 @@
 //! The environment of a worker: little, and known.
 
+use std::collections::HashMap;
 use std::ffi::{CStr, OsStr, OsString, c_char};
 use std::os::unix::ffi::OsStrExt;
 
 use zeroize::Zeroize;
 
+use super::frame::variable_name;
+use crate::host::secret::Secret;
 use crate::host::users::User;
 
 /// The environment variables that a worker of the launching user keeps: where its state is, how to reach the user's agent,
 /// proxies and certificates, and how git reaches remotes (git(1)). All others are dropped, so a secret in the launcher's
-/// environment is not passed on.
+/// environment is not passed on. Only git gets what else is not a secret of the plan file, since its helpers may need it.
 const KEPT_ENV: &[&str] = &[
     "HOME",
     "PATH",
@@ -89,6 +92,14 @@ pub fn clean(user: &User, own: bool) {
             std::env::set_var(name, value);
         }
     }
+}
+
+/// Takes the environment variables for git out of the secrets that the launcher has sent. `of_launcher` are the names of its variables.
+pub fn set_for_git(secrets: &mut HashMap<String, Secret>, of_launcher: Vec<String>) {
+    let prefix = variable_name("");
+    let variables = secrets.extract_if(|name, _| name.starts_with(&prefix));
+    let variables = variables.map(|(name, value)| (OsString::from(&name[prefix.len()..]), value)).collect();
+    crate::host::environment::set_for_git(variables, of_launcher);
 }
 
 #[expect(unsafe_code, reason = "the standard library cannot overwrite the environment")]

@@ -44,6 +44,8 @@ pub enum Request {
         makes_changes: bool,
         /// What the worker records, and its namespace number. `None` disables recording.
         recording: Option<(String, u16)>,
+        /// The names of the launcher's environment variables.
+        variables: Vec<String>,
     },
     Observe {
         ticket: u64,
@@ -127,6 +129,11 @@ pub async fn send<T: Serialize>(to: &mut (impl AsyncWriteExt + Unpin), message: 
 /// Returns the name under which a step's secret is sent. An id never contains NUL.
 pub fn secret_name(step: &str, key: &str) -> String {
     format!("{step}\0{key}")
+}
+
+/// Returns the name of an environment variable for git, in the frame that has its value. No step has the empty id.
+pub fn variable_name(name: &str) -> String {
+    secret_name("", name)
 }
 
 /// Writes a secret.

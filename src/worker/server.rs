@@ -130,7 +130,7 @@ async fn requests(
             Frame::Message(request) => request,
         };
         match request {
-            Request::Greeting { version, run, steps, makes_changes, recording } => {
+            Request::Greeting { version, run, steps, makes_changes, recording, variables } => {
                 if version == VERSION {
                     if makes_changes {
                         capabilities::set_makes_changes();
@@ -139,6 +139,7 @@ async fn requests(
                     let key = secrets.remove("").and_then(|key| key.expose().try_into().ok());
                     let key = key.ok_or_else(|| std::io::Error::other("the digest key is missing"))?;
                     let progress = progress.clone();
+                    environment::set_for_git(&mut secrets, variables);
                     let secrets = std::mem::take(&mut secrets);
                     session = Some(Arc::new(WorkerSession {
                         run,

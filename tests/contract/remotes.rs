@@ -260,6 +260,30 @@ fn git_ssh_command_applies_to_steps_of_the_launching_user() {
     assert_eq!(sandbox.read(&format!("{CHECKOUT}/one")), "one");
 }
 
+/// A login may need any variable of the launcher's. Secrets of the plan file stay with the program.
+#[test]
+fn git_gets_the_variables_of_the_launching_user_but_no_secret_of_the_plan_file() {
+    let mut sandbox = served_by_ssh();
+    trust_the_host(&sandbox);
+    let wrapper = "#!/bin/sh
+        [ \"$1\" = for-git ] || { echo 'Permission denied (publickey).' >&2; exit 255; }
+        shift; env > /tmp/seen; exec ssh \"$@\"\n";
+    sandbox.write("/home/ubuntu/wrapper", "ubuntu", wrapper);
+    sandbox
+        .bash("ubuntu", "chmod +x wrapper; git config --global core.sshCommand '/home/ubuntu/wrapper $DEPLOY_TOKEN'");
+    sandbox.set_env("DEPLOY_TOKEN", "for-git");
+    sandbox.set_env("ALERT_SMTP_PASSWORD", "canary-of-the-plan");
+    let outcome = apply(&sandbox, "root").exits(1);
+    let hint = outcome.step("step_planned", "repository")["hint"].to_string();
+    assert!(
+        hint.contains("DEPLOY_TOKEN of the user who starts provision is not passed on to ubuntu"),
+        "{hint}\n{outcome}"
+    );
+    apply(&sandbox, "ubuntu").exits(0);
+    let seen = sandbox.read("/tmp/seen");
+    assert!(seen.contains("DEPLOY_TOKEN=for-git") && !seen.contains("canary-of-the-plan"), "{seen}");
+}
+
 #[test]
 fn a_shallow_remote_is_cloned_intact_over_ssh() {
     let mut sandbox = served_by_ssh();

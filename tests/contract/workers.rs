@@ -49,6 +49,7 @@ impl Worker {
             steps: tasks,
             makes_changes: true,
             recording: None,
+            variables: Vec::new(),
         });
         assert!(matches!(worker.hear(), Answer::Ready { version: VERSION }));
         worker
@@ -165,7 +166,14 @@ fn workers_reject_launchers_of_another_version() {
     let mut worker = Worker::start();
     let run = "test".to_owned();
     let (steps, makes_changes) = (Vec::new(), false);
-    worker.say(&Request::Greeting { version: VERSION + 1, run, steps, makes_changes, recording: None });
+    worker.say(&Request::Greeting {
+        version: VERSION + 1,
+        run,
+        steps,
+        makes_changes,
+        recording: None,
+        variables: Vec::new(),
+    });
     assert!(matches!(worker.hear(), Answer::Ready { version: VERSION }), "the worker reports its version");
     worker.say(&Request::Observe { ticket: 1, step: "one".to_owned(), span: None });
     let (code, output) = worker.end();

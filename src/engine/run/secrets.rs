@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::error::NotPrepared;
 use crate::engine::stop::Stop;
-use crate::host::environment::Environment;
+use crate::host::environment::{Environment, Variables};
 use crate::host::secret::{Origin, Secret, SecretError, SecretReader, SecretResult, SecretSource, exposure_warning};
 use crate::host::warehouse::ConnectionSecrets;
 use crate::plan_file::{Evaluated, PlanFile};
@@ -19,6 +19,8 @@ pub struct RunSecrets {
     connections: HashMap<String, SecretResult>,
     /// The environment variables that programs do not get, because they contain secrets.
     withheld: BTreeSet<String>,
+    /// What the launching user's git gets of the environment.
+    for_git: Variables,
     /// The keys of tunnels, by connection name.
     tunnel_keys: HashMap<String, SecretResult>,
     /// Warnings about sources, by step id.
@@ -84,7 +86,13 @@ impl RunSecrets {
             secrets.connection_warnings.entry(name.clone()).or_default().extend(exposure_warning(source));
             secrets.tunnel_keys.insert(name.clone(), ask(&mut reader, source, stop).await?);
         }
+        secrets.for_git = environment.for_git(&secrets.withheld, |value| secrets.are_in(value));
         Ok(secrets)
+    }
+
+    /// Returns the environment variables that the launching user's git gets.
+    pub fn for_git(&self) -> &Variables {
+        &self.for_git
     }
 
     /// Returns the secrets of the step by the keys of their sources. A source without a value has no entry.

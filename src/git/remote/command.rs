@@ -20,7 +20,7 @@ use super::settings::{Settings, quoted};
 use super::shim::shell_quoted;
 use super::site::{CheckoutState, Site};
 use super::ssh::{self, Ssh, SshCommand};
-use super::{failure, login, url};
+use super::{failure, login, url, withheld};
 use crate::failure::Failure;
 use crate::git::error::io_failure;
 use crate::host::environment;
@@ -276,7 +276,7 @@ impl Git {
                 command.arg("-c").arg(format!("include.path={}", path.display()));
             }
         }
-        command.args(args).current_dir(&self.folder);
+        command.args(args).current_dir(&self.folder).envs(environment::for_git());
         command.env("GIT_DIR", git_dir).env("PROVISION_SCRATCH", &self.scratch);
         if let Some(common) = &self.common {
             command.env("GIT_COMMON_DIR", common);
@@ -310,7 +310,7 @@ impl Git {
             return too_old;
         }
         let remote = Remote { url: &self.url, resolved: &self.resolved, ssh: &self.own_ssh };
-        failure::failure(remote, ended)
+        withheld::explain(failure::failure(remote, ended), &self.resolved, &self.settings)
     }
 
     /// Makes the failure for a shallow remote that lacks the commits between its own and the checkout's.

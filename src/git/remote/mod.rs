@@ -23,6 +23,7 @@ mod ssh;
 mod ssh_config;
 mod ssh_remedy;
 mod url;
+mod withheld;
 
 pub use fetch::{History, Tag, download, download_all, follow_tags, moved_on};
 pub use list::{Answer, ask, default_branch};

@@ -53,7 +53,7 @@ pub use change::RepositoryChange;
 pub use desired::{LocalCommits, Repository};
 
 impl Resource for Repository {
-    const INFO: KindInfo = KindInfo { keeps_rescues: true, ..KindInfo::on_host("repository") };
+    const INFO: KindInfo = KindInfo { keeps_rescues: true, runs_git: true, ..KindInfo::on_host("repository") };
     const REFERENCE: &'static super::reference::Reference = &reference::REFERENCE;
     const ADOPTION: super::adopt::Adoption<Self, Self::Actual> =
         super::adopt::Adoption::Host { probe: adopt::probe, step: adopt::step };
