@@ -115,10 +115,20 @@ fn in_an_env_file(step: &ComposeEnv, service: &str, path: &Path) -> Failure {
 fn not_a_file(path: &Path, found: FileKind, target: &Option<PathBuf>, key: &str) -> Failure {
     let refusal = Failure::new(format!("{} is {}, not a file", escape_path(path), found.name()));
     match (found, target) {
+        // Compose takes the project's directory, name and .env from the path that it is given, not from where that leads.
+        (FileKind::Symlink, Some(target)) if key == "file" => refusal.hint(format!(
+            "symlinks are not followed, and the real path, {}, is another project to Docker Compose; put the file itself there: \
+             `cp -a --remove-destination {} {}`",
+            escape_path(target),
+            shell_word(target),
+            shell_word(path)
+        )),
         (FileKind::Symlink, Some(target)) => refusal.hint(format!(
             "symlinks are not followed: name the real path in the step, `{key}: {}`",
             escape_path(target)
         )),
+        (FileKind::Symlink, None) if key == "file" => refusal
+            .hint("symlinks are not followed, and where it leads is another project to Docker Compose; put the file itself there"),
         (FileKind::Symlink, None) => {
             refusal.hint(format!("symlinks are not followed: name the real path in the step, as `{key}`"))
         }

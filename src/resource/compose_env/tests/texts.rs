@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::oracle::{Folder, LITERAL, REFERENCE, in_folder, value_of};
+use super::oracle::{Folder, LITERAL, REFERENCE, config, in_folder, value_of};
 use crate::resource::compose_env::scalar;
 
 #[test]
@@ -120,6 +120,26 @@ fn a_variable_of_an_env_file_is_refused_with_a_way_to_move_it() {
     let folder = Folder::new(&[("docker-compose.yml", moved), ("smtp.env", "A=b\n"), (".env", "PW=old\n")], None);
     folder.apply().unwrap();
     assert_eq!(value_of(&folder.config(None), "web", "PW").as_deref(), Some("s3cr3t"));
+}
+
+#[test]
+fn a_symlinked_compose_file_keeps_its_project_by_the_hint() {
+    let text = "services:\n  web:\n    image: x:${TAG}\n    env_file: [a.env]\n    environment:\n      PW: old\n";
+    let files = [("docker-compose.yml", text), (".env", "TAG=1\n"), ("a.env", "A=1\n")];
+    // Where only root can write, root follows symlinks.
+    let folder = Folder::within(Path::new("/root"), &files, None);
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir_all(at("releases/1")).unwrap();
+    std::fs::rename(at("docker-compose.yml"), at("releases/1/docker-compose.yml")).unwrap();
+    std::os::unix::fs::symlink("releases/1/docker-compose.yml", at("docker-compose.yml")).unwrap();
+    let mut wanted = config(folder.path(), &[]).unwrap();
+    let hint = folder.plan().unwrap_err().hint.unwrap();
+    let command = hint.split('`').nth(1).unwrap();
+    assert!(std::process::Command::new("sh").args(["-c", command]).status().unwrap().success(), "{hint}");
+    let (_, follow_ups) = folder.apply().unwrap();
+    wanted.get_mut("web").unwrap()["environment"]["PW"] = "s3cr3t".into();
+    assert_eq!(config(folder.path(), &[]).unwrap(), wanted, "{hint}");
+    assert_eq!(follow_ups[0].services, ["web"]);
 }
 
 #[test]
