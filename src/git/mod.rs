@@ -15,6 +15,8 @@ pub mod hash;
 pub mod head;
 pub mod index;
 pub mod obstacle;
+#[cfg(test)]
+mod obstacle_tests;
 pub mod open;
 pub mod ownership;
 pub mod pack;
