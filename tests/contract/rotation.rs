@@ -304,6 +304,26 @@ fn a_rotation_keeps_the_access_control_list_and_other_attributes() {
 }
 
 #[test]
+fn a_rotation_by_root_keeps_the_label() {
+    let rotation = Rotation::new();
+    let sandbox = &rotation.sandbox;
+    let label = || sandbox.bash("root", &format!("getfattr --only-values -n security.selinux {KEY}"));
+    sandbox.bash("root", &format!("setfattr -n security.selinux -v system_u:object_r:ssh_home_t:s0 {KEY}"));
+    let plan = format!(
+        "name: rotation\nsteps:\n  - id: key\n    run_as: root\n    key_file: {{ path: {KEY}, source: {{ file: {KEY_SOURCE} }} }}\n"
+    );
+    sandbox.write("/root/label.yaml", "root", plan);
+    // Root follows no path that another user can change.
+    sandbox.bash(
+        "root",
+        &format!("dir={KEY}; while [ \"$dir\" != / ]; do chown root \"$dir\"; dir=$(dirname \"$dir\"); done"),
+    );
+    sandbox.provision("root", ["apply", "/root/label.yaml", "--yes"]).run().exits(0);
+    assert_eq!(sandbox.read(KEY), sandbox.read(KEY_SOURCE));
+    assert_eq!(label(), "system_u:object_r:ssh_home_t:s0");
+}
+
+#[test]
 fn a_new_key_is_readable_only_by_the_users_in_its_mode() {
     let rotation = Rotation::new();
     rotation.sandbox.bash("ubuntu", &format!("rm -f {KEY}; setfacl -d -m u:50000:r $(dirname {KEY})"));

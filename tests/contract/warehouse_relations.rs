@@ -153,6 +153,80 @@ fn a_tunnel_waits_for_the_step_that_creates_its_key() {
 }
 
 #[test]
+fn a_tunnel_waits_for_the_step_that_writes_its_known_hosts() {
+    let (rotation, password) = tunnelled();
+    let sandbox = &rotation.sandbox;
+    let host_key = sandbox.read("/etc/ssh/bastion_ed25519.pub");
+    sandbox.bash("root", "cp /home/ubuntu/old /root/key; chmod 600 /root/key");
+    let steps = format!(
+        "  - {{ id: tab, table: {{ connection: w, ddl: 'CREATE TABLE s.kyx (a int)' }} }}
+  - {{ id: hosts, file: {{ path: /root/.ssh/known_hosts, content: \"[127.0.0.1]:2222 {}\\n\" }} }}\n",
+        host_key.trim()
+    );
+    write_tunnelled(sandbox, "key: /root/key", &steps);
+    rotation.authorize(&["old"]);
+    let run = |args: &[&'static str]| {
+        let args = args.iter().copied().chain([FILE, "--json"]);
+        sandbox.provision("root", args).env("W", &password).run()
+    };
+    let planned = run(&["plan"]).exits(0).step("step_planned", "tab");
+    assert_eq!(planned["waits_for"], serde_json::json!(["hosts"]), "{planned}");
+    run(&["apply", "--yes"]).exits(0);
+    run(&["plan", "--detailed-exitcode"]).exits(0);
+}
+
+#[test]
+fn a_connection_waits_for_the_steps_that_write_its_certificates_and_its_password_file() {
+    for key in [
+        "sslrootcert=/srv/tls/it.pem",
+        "sslcert=/srv/tls/it.pem&sslkey=/srv/tls/key",
+        "sslcert=/srv/tls/cert&sslkey=/srv/tls/it.pem",
+        "passfile=/srv/tls/it.pem",
+    ] {
+        let sandbox = Sandbox::new();
+        let url = format!("postgresql://etl@127.0.0.1:5432/warehouse?sslmode=verify-ca&{key}");
+        let text = format!(
+            "name: x
+connections: {{ w: {{ url: '{url}' }} }}
+steps:
+  - {{ id: tab, table: {{ connection: w, ddl: 'CREATE TABLE s.kyx (a int)' }} }}
+  - {{ id: it, file: {{ path: /srv/tls/it.pem, content: x, mode: '0600' }} }}\n"
+        );
+        sandbox.write(FILE, "root", text);
+        let outcome = sandbox.provision("root", ["plan", FILE, "--json"]).run().exits(0);
+        let planned = outcome.step("step_planned", "tab");
+        assert_eq!(planned["waits_for"], serde_json::json!(["it"]), "{key}: {outcome}");
+        assert_eq!(planned["certainty"], "provisional", "{key}: {outcome}");
+    }
+}
+
+#[test]
+fn a_tunnel_names_the_second_factor_that_its_host_asks_for() {
+    let (rotation, password) = tunnelled();
+    let sandbox = &rotation.sandbox;
+    let host_key = sandbox.read("/etc/ssh/bastion_ed25519.pub");
+    sandbox.write("/root/.ssh/known_hosts", "root", format!("[127.0.0.1]:2222 {host_key}"));
+    sandbox.bash("root", "cp /home/ubuntu/old /root/key; chmod 600 /root/key");
+    write_tunnelled(
+        sandbox,
+        "key: /root/key",
+        "  - { id: tab, table: { connection: w, ddl: 'CREATE TABLE s.kyx (a int)' } }\n",
+    );
+    rotation.authorize(&["old"]);
+    for (line, named) in [
+        ("AuthenticationMethods publickey,password\nPasswordAuthentication yes", "password"),
+        ("AuthenticationMethods publickey,publickey", "a second key"),
+    ] {
+        rotation.serve(&format!("AllowTcpForwarding yes\n{line}"));
+        let outcome = sandbox.provision("root", ["plan", FILE, "--json"]).env("W", &password).run().exits(1);
+        let planned = outcome.step("step_planned", "tab");
+        let reason = planned["reason"].as_str().unwrap();
+        assert!(reason.contains("accepts the key") && reason.contains(named), "{line}: {outcome}");
+        assert!(!planned["hint"].to_string().contains("authorized_keys"), "{outcome}");
+    }
+}
+
+#[test]
 fn a_tunnels_key_can_come_from_a_source_and_its_host_key_from_the_plan_file() {
     let (rotation, password) = tunnelled();
     let sandbox = &rotation.sandbox;
