@@ -57,6 +57,7 @@ mod races;
 mod recipes;
 mod recordings;
 mod relations;
+mod relations_of_paths;
 mod relations_reads;
 mod remote_matrix;
 mod remotes;

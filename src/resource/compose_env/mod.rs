@@ -84,6 +84,9 @@ impl Resource for ComposeEnv {
         let only_in_env_file =
             homes.as_ref().is_some_and(|homes| !homes.in_compose_file && !homes.in_env_file.is_empty());
         let referred = homes.map(|homes| homes.in_env_file);
+        let may_be_in_env_file = referred.as_ref().is_none_or(|names| !names.is_empty());
+        // With a literal in the compose file, the environment file can at most have settings of Compose.
+        let env_need = if may_be_in_env_file { Need::Path } else { Need::Read };
         let mut claims = Claims {
             owns: vec![Claim::Variable {
                 file: file.clone(),
@@ -91,12 +94,12 @@ impl Resource for ComposeEnv {
                 service: self.service.clone(),
             }],
             creates: None,
-            needs: vec![Need::Path(file.clone()), Need::Path(env_file.clone())],
+            needs: vec![Need::Path(file.clone()), env_need(env_file.clone())],
             edits: file.parent().map(Path::to_path_buf).into_iter().collect(),
         };
         let usage = if only_in_env_file { FileUse::Needs } else { FileUse::Edits };
         claims.owns.push(Claim::EditedFile { path: file, usage });
-        if referred.as_ref().is_none_or(|names| !names.is_empty()) {
+        if may_be_in_env_file {
             // Only the environment file may be new. The compose file has to exist.
             claims.creates = Some(env_file.clone());
             let usage = if referred.is_some() { FileUse::Edits } else { FileUse::MayEdit };
