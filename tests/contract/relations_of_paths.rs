@@ -1,6 +1,6 @@
 //! Laws 3 and 10 for paths: links that a checkout holds, bind mounts, files of git, and parents inside the tree of another step.
 
-use crate::relations::{FILE, apply, host, refuses};
+use crate::relations::{FILE, apply, converges_in_one_apply, host, plan, refuses, remote, write_plan};
 use crate::sandbox::Sandbox;
 
 /// A literal is edited in the compose file. Whether the `.env` beside it can be created does not matter.
@@ -27,4 +27,76 @@ fn a_literal_does_not_wait_for_a_blocked_env_file() {
     steps(&sandbox);
     let outcome = apply(&sandbox).exits(1);
     assert_eq!(outcome.outcomes(), [("env".into(), "blocked".into()), ("literal".into(), "changed".into())]);
+}
+
+fn stat(sandbox: &Sandbox, path: &str) -> String {
+    sandbox.bash("root", &format!("stat -c '%U:%G %a' {path}")).trim().to_owned()
+}
+
+/// What a user creates in the tree of another step gets the tree's group and modes.
+#[test]
+fn a_users_parents_in_a_tree_are_like_the_tree() {
+    let sandbox = host(
+        "
+  - { id: tree, directory: { path: /srv/app, owner: ubuntu, group: etl, recursive: true, dir_mode: \"0750\" } }
+  - { id: file, run_as: ubuntu, file: { path: /srv/app/conf.d/more/x.conf, content: x } }
+  - { id: code, run_as: ubuntu, repository: { path: /srv/app/src/code, url: /srv/r.git, branch: main } }
+  - { id: folder, run_as: ubuntu, directory: { path: /srv/app/var/log } }
+",
+    );
+    sandbox.bash(
+        "root",
+        "usermod -aG etl ubuntu 2>/dev/null || sed -i 's/^etl:.*/&,ubuntu/' /etc/group
+         git init -q --bare -b main /srv/r.git; git clone -q /srv/r.git /root/up 2>/dev/null; cd /root/up; echo 1 > a; git add a
+         git -c user.name=u -c user.email=u@example commit -qm first; git push -q origin HEAD:main; chown -R ubuntu /srv/r.git",
+    );
+    converges_in_one_apply(&sandbox);
+    for path in ["conf.d", "conf.d/more", "src", "var"] {
+        assert_eq!(stat(&sandbox, &format!("/srv/app/{path}")), "ubuntu:etl 750", "{path}");
+    }
+}
+
+/// Nobody but root can give a directory to another user, so the plan says it.
+#[test]
+fn a_user_that_cannot_make_parents_of_a_tree_is_blocked() {
+    let steps = |run_as: &str, attributes: &str| {
+        format!(
+            "
+  - {{ id: tree, directory: {{ path: /srv/app, recursive: true, mode: \"0777\", {attributes} }} }}
+  - {{ id: file, run_as: {run_as}, file: {{ path: /srv/app/conf.d/x.conf, content: x }} }}
+  - {{ id: code, run_as: {run_as}, repository: {{ path: /srv/app/src/code, url: /srv/app.git, branch: main }} }}
+  - {{ id: folder, run_as: {run_as}, directory: {{ path: /srv/app/var/log }} }}
+"
+        )
+    };
+    let sandbox = host("");
+    remote(&sandbox, "echo 1 > a");
+    sandbox.bash("root", "chown -R ubuntu /srv/app.git; install -d -m 777 /srv/app");
+    for (attributes, missing) in [("owner: \"7\"", "owner lp"), ("owner: ubuntu, group: \"7\"", "group lp")] {
+        write_plan(&sandbox, &steps("ubuntu", attributes));
+        apply(&sandbox).exits(1);
+        let planned = plan(&sandbox).exits(1);
+        for step in ["file", "code", "folder"] {
+            let event = planned.step("step_planned", step);
+            assert_eq!(event["outcome"], "blocked", "{planned}");
+            let reason = event["reason"].as_str().unwrap_or_default();
+            assert!(reason.contains(&format!("ubuntu cannot give it {missing}")), "{reason}");
+        }
+        sandbox.bash("root", "test -z \"$(ls -A /srv/app)\"");
+    }
+}
+
+/// The parents that a clone creates get the modes of the tree.
+#[test]
+fn the_parents_of_a_clone_are_like_the_tree() {
+    let sandbox = host(
+        "
+  - { id: tree, directory: { path: /srv/app, owner: root, group: etl, recursive: true, dir_mode: \"0750\" } }
+  - { id: code, repository: { path: /srv/app/x/y/code, url: /srv/app.git, branch: main } }
+",
+    );
+    remote(&sandbox, "echo 1 > a");
+    converges_in_one_apply(&sandbox);
+    assert_eq!(stat(&sandbox, "/srv/app/x"), "root:etl 750");
+    assert_eq!(stat(&sandbox, "/srv/app/x/y"), "root:etl 750");
 }

@@ -13,7 +13,8 @@ pub const PARENT_MODE: u32 = 0o755;
 /// A new directory inherits this bit, as the kernel does it: its entries keep the group.
 const SET_GROUP_ID: u32 = 0o2000;
 
-/// Attributes of a parent directory that override those inherited from its own parent. Only root can give another owner.
+/// Attributes of a parent directory that override those inherited from its own parent. Only root can give another owner, and
+/// other users can give a group that they are in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ParentAttributes {
     pub uid: Option<u32>,
@@ -27,7 +28,7 @@ impl Place {
     pub fn create_parents(self, attributes: &[ParentAttributes]) -> Result<Dir, Error> {
         let mut dir = self.dir;
         for (index, name) in self.missing_parents.iter().enumerate() {
-            dir = dir.create_parent(name, attributes.get(index).copied().unwrap_or_default())?;
+            dir = dir.create_parent(name, attributes.get(index).copied().unwrap_or_default())?.0;
         }
         Ok(dir)
     }
@@ -67,15 +68,6 @@ impl Dir {
         }
     }
 
-    /// Creates or opens the directory `name` as a parent that belongs to the acting user. Its mode does not depend on the umask.
-    /// Returns whether it was created.
-    ///
-    /// # Errors
-    /// A system call fails, or the name is not a directory.
-    pub fn make_parent(&self, name: &OsStr) -> Result<(Self, bool), Error> {
-        self.create_own_parent(name, default_dir_mode(&self.stat_self()?))
-    }
-
     /// Creates the directory `name` like mkdir(2), with the umask's mode. Returns `None` if the name exists.
     ///
     /// # Errors
@@ -102,20 +94,43 @@ impl Dir {
         Ok(acts_as_root() && !self.stat_self()?.is_roots_alone())
     }
 
-    fn create_parent(&self, name: &OsStr, attributes: ParentAttributes) -> Result<Self, Error> {
+    /// Creates or opens the directory `name` as a parent. Its mode does not depend on the umask. Returns whether it was created.
+    ///
+    /// # Errors
+    /// A system call fails, or the name is not a directory.
+    pub fn create_parent(&self, name: &OsStr, attributes: ParentAttributes) -> Result<(Self, bool), Error> {
         let holder = self.stat_self()?;
         let mode = attributes.mode.unwrap_or_else(|| default_dir_mode(&holder));
         let (uid, gid) = (attributes.uid.unwrap_or(holder.uid), attributes.gid.unwrap_or(holder.gid));
         if !acts_as_root() || ((uid, gid) == (0, 0) && (holder.uid, holder.gid) == (0, 0)) {
-            return self.create_own_parent(name, mode).map(|(dir, _)| dir);
+            let made = self.create_own_parent(name, mode)?;
+            if made.1 && !acts_as_root() {
+                made.0.give_to(attributes, mode)?;
+            }
+            return Ok(made);
         }
         let (uid, gid) = (Some(uid), Some(gid));
         self.remove_leftovers(name)?;
         match self.create_dir(name, Attributes { uid, gid, mode }) {
             // Another step created it meanwhile.
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => self.open_dir(name),
-            other => other,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                self.open_dir(name).map(|dir| (dir, false))
+            }
+            other => other.map(|dir| (dir, true)),
         }
+    }
+
+    /// Gives a directory that the acting user has just created the owner and group, where they differ.
+    fn give_to(&self, attributes: ParentAttributes, mode: u32) -> Result<(), Error> {
+        let failed = |errno| Error::call("set the owner of", self.path(), errno);
+        let fd = open_at(self, OsStr::new("."), OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
+        let made = stat_fd(&fd).map_err(failed)?;
+        let (uid, gid) = (attributes.uid.filter(|uid| *uid != made.uid), attributes.gid.filter(|gid| *gid != made.gid));
+        if (uid, gid) == (None, None) {
+            return Ok(());
+        }
+        change_owner(&fd, uid, gid).map_err(failed)?;
+        retry_on_intr(|| rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))).map_err(failed)
     }
 
     /// Creates a parent whose owner and group need not be set. mkdir(2) is enough, so an interrupted run leaves nothing behind.

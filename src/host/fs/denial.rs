@@ -41,6 +41,8 @@ pub enum Denial {
     },
     /// The directory is sticky, and both it and the entry belong to others (EPERM).
     Sticky { path: String },
+    /// The parent that is missing belongs to the tree of another step, and the acting user cannot give it the tree's owner or group.
+    InTree { user: String, parent: String, attribute: String },
     /// The kernel makes all entries of the file system itself (proc(5), sysfs(5)).
     OfKernel { path: String },
     /// Another error of the kernel.
@@ -65,6 +67,11 @@ impl Denial {
             Self::NotWritable { user, dir, .. } => format!("{user} may not write to {dir}"),
             Self::Sticky { path } => {
                 format!("{path} belongs to another user, and only owners may replace files in its directory (sticky)")
+            }
+            Self::InTree { user, parent, attribute } => {
+                format!(
+                    "{parent} is missing, another step manages the tree that it belongs to, and {user} cannot give it {attribute}"
+                )
             }
             Self::OfKernel { path } => {
                 format!("{path} is on a file system of the kernel, where no files can be created")
@@ -93,6 +100,12 @@ impl Denial {
                 format!("root was denied it: on NFS with root_squash, change {} on the server", word(dir))
             }
             Self::NotWritable { .. } => "set run_as: root on the step, or the user that owns the directory".to_owned(),
+            Self::InTree { parent, .. } => {
+                format!(
+                    "add a `directory` step for {} that acts as root, or set run_as: root on this step",
+                    word(parent)
+                )
+            }
             Self::Sticky { .. } => "set run_as: root on the step, or the user that owns the file".to_owned(),
             Self::OfKernel { path } if Path::new(path).starts_with("/proc/sys") => {
                 format!("write the setting to a file in /etc/sysctl.d, and load it: `{}`", as_root("sysctl --system"))

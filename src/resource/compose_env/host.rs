@@ -17,7 +17,7 @@ use super::{Change, ComposeEnv, diff, document, dotenv, edit};
 use crate::host::fs::{self, Attributes, FileKind, FileSeen, Place, Stat, escape_path};
 use crate::host::secret::{Digester, Secret};
 use crate::host::users::{as_acting_user, group_name_or_id, name_or_id};
-use crate::resource::attributes::create_parents;
+use crate::resource::attributes::{create_parents, creation_denial};
 use crate::resource::{ExecuteContext, ObserveContext, Resource as _};
 use crate::text::shell_word;
 
@@ -58,7 +58,7 @@ pub fn observe(step: &ComposeEnv, cx: &ObserveContext) -> Result<Actual, Failure
             let place = Place::find(&step.env_file())?;
             actual.env_file = Some(env_file(&place, &names, digester)?);
             if matches!(actual.env_file, Some(EnvFile::Missing { .. })) {
-                actual.folder_denied = place.nearest().entry_denial()?.map(Box::new);
+                actual.folder_denied = creation_denial(&place, cx)?.map(Box::new);
             }
         }
     }

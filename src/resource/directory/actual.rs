@@ -212,7 +212,7 @@ pub(super) fn observe(desired: &Directory, cx: &ObserveContext) -> Result<Actual
     let found = match place.stat()? {
         None => Found::Missing {
             missing_parents: place.missing_paths().iter().map(|path| fs::escape_path(path)).collect(),
-            denied: place.nearest().entry_denial()?,
+            denied: attributes::creation_denial(&place, cx)?,
             default_mode: Mode::from_bits(fs::default_dir_mode(&place.nearest().stat_self()?)),
             foreign_group: attributes::inherited_foreign_group(&place)?,
         },

@@ -83,7 +83,7 @@ pub(super) fn observe(desired: &File, cx: &ObserveContext) -> Result<Actual, Fai
         Err(names) => (None, names),
     };
     let place = Place::find(&desired.path)?;
-    let denied = place.nearest().entry_denial()?;
+    let denied = attributes::creation_denial(&place, cx)?;
     // The content of such a file is different at each reading.
     let is_read = !matches!(denied, Some(Denial::OfKernel { .. }));
     let target = match place.stat()? {

@@ -9,7 +9,7 @@ use crate::host::fs::{self, Denial, FileKind, Place};
 use crate::host::secret::{Digest, Secret};
 use crate::host::thread;
 use crate::resource::ObserveContext;
-use crate::resource::attributes::Ownership;
+use crate::resource::attributes::{Ownership, creation_denial};
 use crate::resource::regular_file::RegularFile;
 
 /// What was observed of a key file and of the key's source.
@@ -137,7 +137,7 @@ pub(super) fn observe(desired: &KeyFile, cx: &ObserveContext) -> Result<Actual, 
     let (proof, old_proof) = prove(desired, source.as_ref().zip(key.as_ref()), &target, in_place.as_ref());
     Ok(Actual {
         ownership,
-        denied: place.nearest().entry_denial()?,
+        denied: creation_denial(&place, cx)?,
         leftovers: place.leftovers()?,
         source,
         target,

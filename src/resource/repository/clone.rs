@@ -28,17 +28,18 @@ use crate::git::{Obstacle, RepoPath, refs, tree_check};
 use crate::host::fs::{Dir, Place, escape_path};
 use crate::host::process::inherited_umask;
 use crate::host::thread;
-use crate::resource::DeployedCommit;
+use crate::resource::attributes::{parent_attributes, parents_denial};
+use crate::resource::{DeployedCommit, ObserveContext};
 
 /// Makes a clone that was planned.
-pub fn execute(desired: &Desired, change: &NewClone) -> Result<(), Failure> {
+pub fn execute(desired: &Desired, change: &NewClone, cx: &ObserveContext) -> Result<(), Failure> {
     let Some(url) = &desired.url else {
         return Err(Failure::new(format!("there is no url to clone {} from", desired.path.display())));
     };
     let top = &desired.path;
     let target = Oid::from_str(&change.commit).map_err(git_failure("read a commit id", top))?;
     let mut made = Vec::new();
-    let result = create_directories(top, &mut made).and_then(|()| build(desired, url, target));
+    let result = create_directories(top, cx, &mut made).and_then(|()| build(desired, url, target));
     if result.is_err() {
         // The directories that were created are removed again, as far as they are empty.
         for folder in made.iter().rev() {
@@ -49,12 +50,23 @@ pub fn execute(desired: &Desired, change: &NewClone) -> Result<(), Failure> {
     update::check_out_new_clone(desired, url, target)
 }
 
-/// Creates the directory, with the mode that git gives it, and its missing parents, with the mode of other steps' parents. Adds to
+/// Returns what prevents the acting user from creating the missing parents of the checkout in the tree of another step.
+pub fn obstacle_in_trees(top: &Path, cx: &ObserveContext) -> Result<Option<Obstacle>, Failure> {
+    if cx.trees_above().is_empty() {
+        return Ok(None);
+    }
+    let place = Place::find(top)?;
+    let denial = parents_denial(&place.missing_paths(), &place.nearest().stat_self()?, cx)?;
+    Ok(denial.map(Obstacle::of_denial_in_parent))
+}
+
+/// Creates the directory, with the mode that git gives it, and its missing parents, as other steps create them. Adds to
 /// `made` what it created. Goes by descriptors, since in a directory
 /// like /tmp somebody else can put a symlink in place of a missing name. What exists by now is checked like what was
 /// created, for the same reason.
-fn create_directories(top: &Path, made: &mut Vec<PathBuf>) -> Result<(), Failure> {
+fn create_directories(top: &Path, cx: &ObserveContext, made: &mut Vec<PathBuf>) -> Result<(), Failure> {
     let (mut dir, missing_parents, name) = Place::find(top)?.into_parts();
+    let attributes = parent_attributes(missing_parents.len(), cx)?;
     let mut enter = |(new, is_new): (Dir, bool)| {
         if is_new {
             made.push(new.path().to_owned());
@@ -66,8 +78,8 @@ fn create_directories(top: &Path, made: &mut Vec<PathBuf>) -> Result<(), Failure
         }
         Ok(new)
     };
-    for parent in &missing_parents {
-        dir = enter(dir.make_parent(parent)?)?;
+    for (parent, attributes) in missing_parents.iter().zip(attributes) {
+        dir = enter(dir.create_parent(parent, attributes)?)?;
     }
     let checkout = match dir.make_dir(&name)? {
         Some(new) => (new, true),

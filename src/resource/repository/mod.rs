@@ -103,8 +103,12 @@ impl Resource for Repository {
         Some(self)
     }
 
-    async fn observe(&self, _look: &ObserveContext) -> Result<Actual, Failure> {
-        observe::observe(self)
+    async fn observe(&self, cx: &ObserveContext) -> Result<Actual, Failure> {
+        let mut actual = observe::observe(self)?;
+        if let Actual::Absent { obstacle: obstacle @ None, .. } = &mut actual {
+            *obstacle = clone::obstacle_in_trees(&self.path, cx)?;
+        }
+        Ok(actual)
     }
 
     fn diff(&self, actual: &Actual) -> Result<Diff<RepositoryChange>, Failure> {
@@ -121,7 +125,7 @@ impl Resource for Repository {
         // Files get the same modes as with git.
         let _umask = InheritedUmask::apply();
         match change {
-            RepositoryChange::Clone(clone) => clone::execute(self, clone),
+            RepositoryChange::Clone(clone) => clone::execute(self, clone, cx),
             RepositoryChange::Update(update) => update::execute(self, update, cx.run()),
             RepositoryChange::RemoveLeftovers { .. } => leftovers::remove(&self.path),
         }?;

@@ -8,6 +8,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::host::secret::Digester;
+use crate::resource::ObserveContext;
 use crate::resource::repository::actual::Actual;
 use crate::resource::repository::{Repository, RepositoryChange, clone, diff, leftovers, observe, restore, update};
 use crate::resource::{Diff, Restoring};
@@ -150,7 +152,9 @@ pub fn restore_with_notes(top: &Path, id: &str) -> Result<(Vec<RepoPath>, Vec<St
 
 pub fn execute(desired: &Repository, change: &RepositoryChange, run: &str) -> Result<(), Failure> {
     match change {
-        RepositoryChange::Clone(change) => clone::execute(desired, change),
+        RepositoryChange::Clone(change) => {
+            clone::execute(desired, change, &ObserveContext::on_host(Digester::with_key([7; 32]), BTreeMap::new()))
+        }
         RepositoryChange::Update(change) => update::execute(desired, change, run),
         RepositoryChange::RemoveLeftovers { .. } => leftovers::remove(&desired.path),
     }
