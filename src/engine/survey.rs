@@ -160,12 +160,13 @@ impl Observed {
         })
     }
 
-    /// Blocks a step whose path leads to the path of a step before it in the plan file. Plan cannot see that if a checkout of the same
-    /// run brings the symlink. Of two such steps, only the later one in the plan file is blocked, whichever runs first.
+    /// Blocks a step whose path or variable is that of a step before it in the plan file, now that all paths are resolved again. Plan cannot
+    /// see that if a checkout of the same run brings the symlink. Of two such steps, only the later one in the plan file is blocked,
+    /// whichever runs first.
     pub fn beside_paths(self, index: usize, steps: &[Step]) -> Self {
         let paths = |step: &Step| {
             let mut claims = step.resource.claims(&Unseen);
-            claims.owns.retain(|claim| matches!(claim, Claim::File(_) | Claim::Directory { .. }));
+            claims.owns.retain(|claim| !matches!(claim, Claim::Table { .. } | Claim::Series { .. }));
             claims
         };
         let (locator, own) = (Locator::default(), paths(&steps[index]));

@@ -100,3 +100,30 @@ fn the_parents_of_a_clone_are_like_the_tree() {
     assert_eq!(stat(&sandbox, "/srv/app/x"), "root:etl 750");
     assert_eq!(stat(&sandbox, "/srv/app/x/y"), "root:etl 750");
 }
+/// A clone can bring the link that makes two compose files one.
+#[test]
+fn one_variable_by_two_ways_that_a_clone_brings_is_blocked() {
+    let sandbox = host(
+        "
+  - { id: r, repository: { path: /srv/app, url: /srv/app.git, branch: main } }
+  - { id: c, compose_env: { file: /srv/app/real/dc.yml, variable: P, value: { env: A } } }
+  - { id: d, compose_env: { file: /srv/app/link/dc.yml, variable: P, value: { env: B } } }
+  - { id: e, compose_env: { file: /srv/app/link/dc.yml, variable: Q, value: { env: B } } }
+",
+    )
+    .env("A", "first")
+    .env("B", "second");
+    remote(
+        &sandbox,
+        "mkdir real; ln -s real link; printf 'services: { a: { environment: { P: old, Q: old } } }\\n' > real/dc.yml",
+    );
+    let outcome = apply(&sandbox).exits(1);
+    let mut found = outcome.outcomes();
+    found.sort();
+    let expected = [("c", "changed"), ("d", "blocked"), ("e", "changed"), ("r", "changed")];
+    assert_eq!(found, expected.map(|(step, outcome)| (step.into(), outcome.into())), "{outcome}");
+    assert!(outcome.stdout.contains("this step and `c` both own P in /srv/app/link/dc.yml"), "{outcome}");
+    let file = sandbox.read("/srv/app/real/dc.yml");
+    assert!(file.contains("P: first") && file.contains("Q: second"), "{file}");
+    refuses(&sandbox, &["`c` and `d` both own P in /srv/app/"]);
+}
