@@ -74,6 +74,8 @@ pub enum Need {
     /// The step reads what is at this path or below it, if anything is. The step that makes it, or a checkout around it, runs first,
     /// unless it waits for this one. If it fails, this step is tried all the same.
     Read(PathBuf),
+    /// A symlink on the way to a path of the step. A checkout around it can move it, so that runs first, unless it waits for this step.
+    Link(PathBuf),
     /// A table. The name is qualified and in lower case.
     Table { database: Database, name: String },
 }
@@ -97,6 +99,10 @@ pub enum Database {
 pub trait Host {
     /// Resolves symlinks as far as they can be read. The part of a path that does not exist is kept as written.
     fn path(&self, written: &Path) -> PathBuf;
+    /// Returns the symlinks on the way to a path, with their own directories resolved.
+    fn links(&self, _written: &Path) -> Vec<PathBuf> {
+        Vec::new()
+    }
     /// Returns the content of a file, if it can be read.
     fn read(&self, path: &Path) -> Option<Vec<u8>>;
 }
@@ -119,12 +125,25 @@ impl Host for Unseen {
 pub type Databases<'a> = dyn Fn(&str) -> Option<Database> + 'a;
 
 impl Claims {
-    /// Returns the claims with resolved paths and databases.
+    /// Returns the claims with resolved paths and databases. The symlinks that lead to them are needs as well.
     pub fn locate(&self, host: &dyn Host, databases: &Databases<'_>) -> Self {
+        let read = self.needs.iter().filter_map(|need| match need {
+            Need::Read(path) => Some(path.as_path()),
+            _ => None,
+        });
+        let needed = self.needs.iter().filter_map(|need| match need {
+            Need::Path(path) => Some(path.as_path()),
+            _ => None,
+        });
+        let used = self.owns.iter().filter_map(Claim::file_or_directory).chain(needed);
+        let links: BTreeSet<PathBuf> = used.flat_map(|path| host.links(path)).collect();
+        let read_links: BTreeSet<PathBuf> = read.flat_map(|path| host.links(path)).collect();
+        let needs = self.needs.iter().map(|need| need.locate(host, databases));
+        let needs = needs.chain(read_links.into_iter().map(Need::Read)).chain(links.into_iter().map(Need::Link));
         Self {
             owns: self.owns.iter().map(|claim| claim.locate(host, databases)).collect(),
             creates: self.creates.as_ref().map(|path| host.path(path)),
-            needs: self.needs.iter().map(|need| need.locate(host, databases)).collect(),
+            needs: needs.collect(),
             edits: self.edits.iter().map(|path| host.path(path)).collect(),
         }
     }
@@ -178,6 +197,8 @@ impl Need {
         let mut need = self.clone();
         match &mut need {
             Self::Path(path) | Self::Read(path) => *path = host.path(path),
+            // What it leads to is another path.
+            Self::Link(_) => {}
             Self::Table { database, .. } => database.locate(databases),
         }
         need

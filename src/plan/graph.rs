@@ -99,6 +99,13 @@ impl Graph {
             add_unless_after(candidates, &mut edges, &mut inside_and_before);
         }
         for (index, node) in nodes.iter().enumerate() {
+            for edge in owners.holders_of_links(node.located, nodes) {
+                if !waits(&edges, edge.0, index) && !edges[index].contains(&edge) {
+                    edges[index].push(edge);
+                }
+            }
+        }
+        for (index, node) in nodes.iter().enumerate() {
             for edge in owners.makers_of_read(node.located, nodes) {
                 if !waits(&edges, edge.0, index) && !edges[index].contains(&edge) {
                     edges[index].push(edge);
@@ -200,7 +207,7 @@ impl<'a> Owners<'a> {
                         }
                     }
                 }
-                Need::Read(_) => {}
+                Need::Read(_) | Need::Link(_) => {}
                 Need::Table { database, name } => {
                     makers.extend(self.tables.iter().filter_map(|(other, theirs, makes)| {
                         let makes = match makes {
@@ -214,6 +221,22 @@ impl<'a> Owners<'a> {
             }
         }
         makers
+    }
+
+    /// Returns the steps whose checkout is around a symlink on the way to a path of these claims, with reasons.
+    fn holders_of_links(&self, claims: &Claims, nodes: &[Node<'_>]) -> Vec<(usize, Reason)> {
+        let mut holders = Vec::new();
+        for need in &claims.needs {
+            let Need::Link(link) = need else { continue };
+            for around in link.ancestors().skip(1) {
+                for (step, at) in self.paths.get(around).into_iter().flatten() {
+                    if matches!(nodes[*step].located.owns[*at], Claim::Checkout(_)) {
+                        holders.push((*step, Reason::Path(respelled(link, around, nodes[*step].written, *at))));
+                    }
+                }
+            }
+        }
+        holders
     }
 
     /// Returns the steps that make what these claims read if it is there, with reasons.
@@ -481,6 +504,19 @@ mod tests {
         assert_eq!(graph(&after).unwrap().sequence(), [0, 1]);
         let each_other = [(&[][..], checkout("/a", "/b/.git")), (&[][..], checkout("/b", "/a/.git"))];
         assert_eq!(graph(&each_other).unwrap().sequence(), [1, 0]);
+    }
+
+    #[test]
+    fn a_checkout_that_holds_a_link_to_a_path_runs_first_unless_it_waits() {
+        let linked = |path: &str, link: &str| Claims {
+            needs: vec![Need::Path(path.into()), Need::Link(link.into())],
+            ..directory(path)
+        };
+        let code = Claims { owns: vec![Claim::Checkout("/srv/code".into())], ..directory("/srv/code") };
+        let made = graph(&[(&[], linked("/opt/app", "/srv/code/current")), (&[], code.clone())]).unwrap();
+        assert_eq!(made.before(0), [(1, Reason::Path("/srv/code/current".into()))]);
+        let made = graph(&[(&[], linked("/srv", "/srv/code/up")), (&[], code)]).unwrap();
+        assert_eq!(made.sequence(), [0, 1]);
     }
 
     #[test]

@@ -75,6 +75,7 @@ fn need() -> impl Strategy<Value = Need> {
     prop_oneof![
         path().prop_map(Need::Path),
         path().prop_map(Need::Read),
+        path().prop_map(Need::Link),
         (database(), table_name()).prop_map(|(database, name)| Need::Table { database, name }),
     ]
 }
@@ -225,7 +226,8 @@ proptest! {
                         let model = match reason {
                             Reason::After => after.contains(other),
                             Reason::Read(_) => is_read(&steps[*other].0, claims),
-                            Reason::Path(_) | Reason::Table => brings(&steps[*other].0, claims),
+                            Reason::Path(_) => brings(&steps[*other].0, claims) || holds_link(&steps[*other].0, claims),
+                            Reason::Table => brings(&steps[*other].0, claims),
                         };
                         prop_assert!(model, "{index} waits for {other}: {reason:?}");
                         prop_assert_eq!(reason.stops(), !matches!(reason, Reason::Read(_)));
@@ -235,9 +237,9 @@ proptest! {
                             let yielded = graph.inside_and_before(other).contains(&index);
                             prop_assert!(place(other) < place(index) || yielded, "{index} needs what {other} makes");
                         }
-                        if is_read(theirs, claims) {
+                        if is_read(theirs, claims) || holds_link(theirs, claims) {
                             let waits = waits_for(&graph, other, index);
-                            prop_assert!(place(other) < place(index) || waits, "{index} reads what {other} makes");
+                            prop_assert!(place(other) < place(index) || waits, "{index} reads or passes what {other} makes");
                         }
                         let shared = claims.edits.iter().any(|path| theirs.edits.contains(path));
                         let same_lock = graph.locks(index).iter().any(|lock| graph.locks(other).contains(lock));
@@ -286,8 +288,10 @@ proptest! {
         if let (Ok(one), Ok(other)) = (one, other) {
             for index in 0..steps.len() {
                 let waits = |graph: &Graph, index: usize, at: &dyn Fn(usize) -> usize| -> BTreeSet<usize> {
-                    let stopping = graph.before(index).iter().filter(|(_, reason)| reason.stops());
-                    stopping.map(|(step, _)| at(*step)).collect()
+                    // Of two steps that only read from each other, the one that is written first waits.
+                    let needs = |step: usize| brings(&all[at(step)], &all[at(index)]);
+                    let waits = graph.before(index).iter().filter(|(step, reason)| *reason == Reason::After || needs(*step));
+                    waits.map(|(step, _)| at(*step)).collect()
                 };
                 prop_assert_eq!(waits(&one, index, &|step| step), waits(&other, last - index, &|step| last - step));
                 let yielded = |graph: &Graph, index: usize, at: &dyn Fn(usize) -> usize| -> BTreeSet<usize> {
@@ -333,6 +337,16 @@ proptest! {
 /// Whether a step waits for another, directly or through others.
 fn waits_for(graph: &Graph, step: usize, other: usize) -> bool {
     graph.before(step).iter().any(|(before, _)| *before == other || waits_for(graph, *before, other))
+}
+
+/// Whether the checkout of the first step is around a symlink on the way to a path of the second.
+fn holds_link(maker: &Claims, needing: &Claims) -> bool {
+    needing.needs.iter().any(|need| {
+        maker.owns.iter().any(|claim| match (need, claim) {
+            (Need::Link(link), Claim::Checkout(path)) => link != path && link.starts_with(path),
+            _ => false,
+        })
+    })
 }
 
 /// Whether the first step makes something that the second reads.

@@ -343,6 +343,10 @@ impl Host for Converged<'_> {
         self.host.path(written)
     }
 
+    fn links(&self, written: &Path) -> Vec<PathBuf> {
+        self.host.links(written)
+    }
+
     fn read(&self, path: &Path) -> Option<Vec<u8>> {
         match self.texts.get(&self.host.path(path)) {
             Some(text) => text.clone().map(String::into_bytes),

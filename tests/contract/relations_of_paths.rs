@@ -1,6 +1,6 @@
 //! Laws 3 and 10 for paths: links that a checkout holds, bind mounts, files of git, and parents inside the tree of another step.
 
-use crate::relations::{FILE, apply, converges_in_one_apply, host, plan, refuses, remote, write_plan};
+use crate::relations::{FILE, apply, converges_in_one_apply, host, plan, refuses, remote, up, write_plan};
 use crate::sandbox::Sandbox;
 
 /// A literal is edited in the compose file. Whether the `.env` beside it can be created does not matter.
@@ -100,6 +100,7 @@ fn the_parents_of_a_clone_are_like_the_tree() {
     assert_eq!(stat(&sandbox, "/srv/app/x"), "root:etl 750");
     assert_eq!(stat(&sandbox, "/srv/app/x/y"), "root:etl 750");
 }
+
 /// A clone can bring the link that makes two compose files one.
 #[test]
 fn one_variable_by_two_ways_that_a_clone_brings_is_blocked() {
@@ -127,3 +128,30 @@ fn one_variable_by_two_ways_that_a_clone_brings_is_blocked() {
     assert!(file.contains("P: first") && file.contains("Q: second"), "{file}");
     refuses(&sandbox, &["`c` and `d` both own P in /srv/app/"]);
 }
+
+/// A pull can move a link that is on the way to a step's path. The link may lead out of the checkout.
+#[test]
+fn a_step_waits_for_the_checkout_that_holds_a_link_to_its_path() {
+    for (first, second) in [("../one", "../two"), ("one", "two"), ("by-way", "../two")] {
+        let sandbox = host(
+            "
+  - { id: c, compose_env: { file: /srv/app/current/dc.yml, variable: P, value: { env: P } } }
+  - { id: r, repository: { path: /srv/app, url: /srv/app.git, branch: main } }
+",
+        )
+        .env("P", "s3cr3t");
+        let file = "printf 'services: { a: { environment: { P: old } } }\\n'";
+        sandbox.bash("root", &format!("cd /srv; mkdir one two; {file} | tee one/dc.yml > two/dc.yml"));
+        remote(
+            &sandbox,
+            &format!("mkdir one two; {file} | tee one/dc.yml > two/dc.yml; ln -s ../one by-way; ln -s {first} current"),
+        );
+        converges_in_one_apply(&sandbox);
+        up(&sandbox, &format!("ln -sfn {second} current"));
+        let planned = plan(&sandbox).exits(2).step("step_planned", "c");
+        assert_eq!(planned["waits_for"], serde_json::json!(["r"]), "{planned}");
+        converges_in_one_apply(&sandbox);
+        assert!(sandbox.read(&format!("/srv/app/{second}/dc.yml")).contains("s3cr3t"));
+    }
+}
+

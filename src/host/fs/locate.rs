@@ -24,6 +24,24 @@ pub struct Locator {
 
 impl Host for Locator {
     fn path(&self, written: &Path) -> PathBuf {
+        self.follow(written).0
+    }
+
+    fn links(&self, written: &Path) -> Vec<PathBuf> {
+        self.follow(written).1
+    }
+
+    fn read(&self, path: &Path) -> Option<Vec<u8>> {
+        let place = Place::find(path).ok()?;
+        let seen = place.parent().ok()?.read(&place.name, MAX_BYTES).ok()?;
+        seen.map(|seen| seen.bytes.to_vec())
+    }
+}
+
+impl Locator {
+    /// Returns where a path leads, and the symlinks on the way.
+    fn follow(&self, written: &Path) -> (PathBuf, Vec<PathBuf>) {
+        let mut links = Vec::new();
         let mut rest: VecDeque<OsString> = names(written);
         let mut found = PathBuf::from("/");
         let mut symlinks = 0;
@@ -45,6 +63,7 @@ impl Host for Locator {
                     exists = false;
                     continue;
                 };
+                links.push(found.clone());
                 found.pop();
                 if target.is_absolute() {
                     found = PathBuf::from("/");
@@ -57,13 +76,7 @@ impl Host for Locator {
                 found.clone_from(known.entry((meta.dev(), meta.ino())).or_insert_with(|| found.clone()));
             }
         }
-        found
-    }
-
-    fn read(&self, path: &Path) -> Option<Vec<u8>> {
-        let place = Place::find(path).ok()?;
-        let seen = place.parent().ok()?.read(&place.name, MAX_BYTES).ok()?;
-        seen.map(|seen| seen.bytes.to_vec())
+        (found, links)
     }
 }
 
@@ -93,6 +106,20 @@ mod tests {
         for written in ["app/sub/f", "current/sub/f", "current/up/f", "app/./up//f", "current/../app/sub/f"] {
             assert_eq!(locator.path(&top.join(written)), top.join("app/sub/f"), "{written}");
         }
+    }
+
+    #[test]
+    fn links_on_the_way_to_a_path_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(top.join("app/sub")).unwrap();
+        symlink("current", top.join("latest")).unwrap();
+        symlink("app", top.join("current")).unwrap();
+        symlink("../missing", top.join("app/sub/link")).unwrap();
+        let links = |path: &str| Locator::default().links(&top.join(path));
+        let expected = ["latest", "current", "app/sub/link"].map(|path| top.join(path));
+        assert_eq!(links("latest/sub/link/x"), expected);
+        assert_eq!(links("app/sub/x"), [""; 0].map(PathBuf::from));
     }
 
     #[test]
