@@ -13,7 +13,7 @@ use crate::host::fs::escape_path;
 use crate::host::ssh::known_hosts::KnownHosts;
 use crate::host::users::User;
 use crate::host::warehouse::{ClientDefaults, ConnectionSpec};
-use crate::plan::claim::{Claim, Claims, Host, Need, Unseen};
+use crate::plan::claim::{Claim, Claims, FileUse, Host, Need, Unseen};
 use crate::plan::conflict::{self, ClaimedBelow, Conflict, Reason, TreeAbove, conflicts};
 use crate::plan::graph::{Cycle, Graph, Node as GraphNode, Reason as WaitReason};
 use crate::resource::{Companion, Step};
@@ -272,12 +272,16 @@ impl PlanFile {
                 Some((file, step))
             });
             if let Some((file, step)) = brought {
-                let (file, target) = (file.display(), step.resource.target());
-                let message = format!("{who} reads its secret from {file}, which step `{}` makes", step.id);
-                let help = format!(
-                    "sources are read before any step runs, so this would read the old content: keep the source outside \
-                     of {target}"
-                );
+                let owns = step.resource.claims(&Unseen).owns;
+                let edits = owns.iter().any(|claim| matches!(claim, Claim::EditedFile { .. }));
+                let (verb, remedy) = match edits {
+                    true => ("edits", "use another source".to_owned()),
+                    false => ("makes", format!("keep the source outside of {}", step.resource.target())),
+                };
+                let message =
+                    format!("{who} reads its secret from {}, which step `{}` {verb}", file.display(), step.id);
+                let help =
+                    format!("sources are read before any step runs, so this would read the old content: {remedy}");
                 problems.push(Diagnostic::at(place, message).help(help));
             }
         }
@@ -393,7 +397,9 @@ fn claims(step: &Step, connection: &dyn Fn(&str) -> Option<ConnectionSpec>, home
 fn brings(step: &Step, path: &Path, host: &dyn Host) -> bool {
     let path = host.path(path);
     step.resource.claims(host).owns.iter().any(|claim| match claim {
-        Claim::File(own) => host.path(own) == path,
+        Claim::File(own) | Claim::EditedFile { path: own, usage: FileUse::Edits | FileUse::MayEdit } => {
+            host.path(own) == path
+        }
         Claim::Checkout(own) => path.starts_with(host.path(own)),
         _ => false,
     })
