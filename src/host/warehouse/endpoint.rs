@@ -155,17 +155,23 @@ impl Endpoint {
             .collect()
     }
 
-    /// Returns all addresses and ports of the servers: host names in lower case and IP addresses.
+    /// Returns all addresses and ports of the servers: host names in lower case and IP addresses. This machine has one address. A
+    /// socket of a server is on this machine, and is named after the server's port.
     pub(super) fn addresses(&self) -> BTreeSet<(String, u16)> {
         let one = |name: &str| {
             let name = name.trim_end_matches('.').to_ascii_lowercase();
-            if name == "localhost" { LOCAL.to_owned() } else { name }
+            match name.parse::<std::net::IpAddr>().map(|address| address.to_canonical()) {
+                Ok(std::net::IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)) => LOCAL.to_owned(),
+                Ok(address) => address.to_string(),
+                Err(_) if name == "localhost" => LOCAL.to_owned(),
+                Err(_) => name,
+            }
         };
         let mut addresses = BTreeSet::new();
         for server in self.servers() {
             let host = match &server.host {
                 Host::Tcp(host) => one(host),
-                Host::Unix(folder) => folder.display().to_string(),
+                Host::Unix(_) => LOCAL.to_owned(),
             };
             addresses.insert((host, server.port));
             addresses.extend(server.name.as_deref().map(|name| (one(name), server.port)));

@@ -146,3 +146,49 @@ impl<'de> Deserialize<'de> for KeySpec {
         from.deserialize_any(Reader)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn database(url: &str, tunnel: Option<&str>) -> Database {
+        let tunnel = tunnel.map(|ssh| json!({ "ssh": ssh, "key": "/k" }));
+        let spec: ConnectionSpec = serde_json::from_value(json!({ "url": url, "tunnel": tunnel })).unwrap();
+        spec.database("w")
+    }
+
+    #[test]
+    fn spellings_of_one_server_are_the_same_database() {
+        let database = |url| database(url, None);
+        for (one, other, expected) in [
+            ("postgresql://u@db.example/d", "host=DB.example. user=u dbname=d port=5432", true),
+            ("postgresql://u@db.example:5433/d", "postgresql://u@db.example/d", false),
+            ("postgresql://u@db.example/d", "postgresql://u@db.example/e", false),
+            ("postgresql://u@localhost/d", "postgresql://u@[::1]/d", true),
+            ("postgresql://u@127.0.0.1/d", "postgresql://u@[0:0:0:0:0:0:0:1]/d", true),
+            ("postgresql://u@[2001:db8::1]/d", "postgresql://u@[2001:DB8:0:0::0:1]/d", true),
+            ("postgresql://u@127.0.0.1/d", "postgresql://u@[::ffff:127.0.0.1]/d", true),
+            ("postgresql://u@127.0.0.2/d", "postgresql://u@127.0.0.1/d", false),
+            ("host=/var/run/postgresql user=u dbname=d", "postgresql://u@localhost/d", true),
+            ("host=/run/postgresql/ user=u dbname=d", "host=/var/run/postgresql user=u dbname=d", true),
+            ("host=/run/postgresql user=u dbname=d port=5433", "postgresql://u@localhost/d", false),
+            ("host=db.example hostaddr=10.0.0.1 user=u dbname=d", "postgresql://u@10.0.0.1/d", true),
+            ("postgresql://u@a.example,b.example/d", "postgresql://u@b.example/d", true),
+            ("postgresql://u@db.example", "postgresql://x@db.example/u", true),
+        ] {
+            let (first, second) = (database(one), database(other));
+            assert_eq!(first.is_same(&second), expected, "{one} {other}");
+            assert_eq!(second.is_same(&first), expected, "{other} {one}");
+        }
+    }
+
+    #[test]
+    fn behind_a_tunnel_localhost_is_the_bastion() {
+        let local = "postgresql://u@localhost/d";
+        let behind = database(local, Some("u@bastion"));
+        assert!(!behind.is_same(&database(local, None)) && !behind.is_same(&database(local, Some("u@other"))));
+        assert!(behind.is_same(&database("postgresql://u@[::1]/d", Some("u@bastion"))));
+        let far = "postgresql://u@10.0.0.1/d";
+        assert!(database(far, Some("u@bastion")).is_same(&database(far, Some("u@other"))));
+    }
+}
