@@ -29,7 +29,8 @@ pub enum Reason {
     BelowFile,
     /// One owns the whole content of a file in which the other sets a value.
     EditsOwnedFile,
-    /// One controls a directory inside the other's git directory, which git and the owner of the checkout use.
+    /// One controls a directory inside the other's git directory, which git and the owner of the checkout use, or a file there
+    /// that git writes.
     InGitDirectory,
 }
 
@@ -190,17 +191,20 @@ impl<'a> Known<'a> {
     }
 
     fn in_git_directory(&self, claim: &Claim, step: usize) -> Option<(usize, Reason)> {
-        let is_directory = |claim: &Claim| matches!(claim, Claim::Directory { .. });
         let found = match claim {
-            Claim::Directory { path, .. } => {
+            Claim::Directory { path, .. } | Claim::File(path) | Claim::EditedFile { path, .. } => {
                 let tops = path.ancestors().filter(|around| around.ends_with(".git")).filter_map(Path::parent);
+                let tops = tops.filter(|top| is_of_git(claim, top));
                 let claims = tops.flat_map(|top| self.paths.get(top)).flatten();
                 claims.filter(|(_, theirs)| matches!(theirs, Claim::Checkout(_))).map(|(other, _)| *other).next()
             }
             Claim::Checkout(top) => {
                 let git = top.join(".git");
                 let within = self.paths.iter().filter(|(path, _)| path.starts_with(&git));
-                within.flat_map(|(_, claims)| claims).find(|(_, theirs)| is_directory(theirs)).map(|(other, _)| *other)
+                within
+                    .flat_map(|(_, claims)| claims)
+                    .find(|(_, theirs)| is_of_git(theirs, top))
+                    .map(|(other, _)| *other)
             }
             _ => None,
         };
@@ -210,6 +214,25 @@ impl<'a> Known<'a> {
     fn table(&self, database: &Database, step: usize, same: impl Fn(&Claim) -> bool) -> Option<(usize, Reason)> {
         let mut others = self.tables.iter().filter(|(other, theirs, _)| *other != step && theirs.is_same(database));
         others.find(|(_, _, claim)| same(claim)).map(|(other, _, _)| (*other, Reason::Same))
+    }
+}
+
+/// The files and directories in a git directory that git and the repository step write themselves.
+const WRITTEN_BY_GIT: [&str; 9] =
+    ["HEAD", "index", "packed-refs", "refs", "objects", "logs", "shallow", "ORIG_HEAD", "FETCH_HEAD"];
+
+/// Returns whether git itself uses what the claim is about in the git directory of a checkout. Hooks, settings and `info` are for people.
+fn is_of_git(claim: &Claim, top: &Path) -> bool {
+    let git = top.join(".git");
+    match claim {
+        Claim::Directory { path, .. } => path.starts_with(git),
+        Claim::File(path) | Claim::EditedFile { path, .. } => path.strip_prefix(git).is_ok_and(|rest| {
+            let first = rest.iter().next().unwrap_or_default();
+            rest.as_os_str().is_empty()
+                || WRITTEN_BY_GIT.iter().any(|name| first == *name)
+                || rest.extension().is_some_and(|extension| extension == "lock")
+        }),
+        _ => false,
     }
 }
 

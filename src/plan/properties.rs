@@ -12,7 +12,7 @@ use super::graph::{Graph, Node, Reason};
 use super::period::{Every, Period};
 
 fn path() -> impl Strategy<Value = PathBuf> {
-    let parts = prop::collection::vec(prop::sample::select(vec!["a", "b", ".git", "c"]), 1..4);
+    let parts = prop::collection::vec(prop::sample::select(vec!["a", "b", ".git", "c", "HEAD"]), 1..4);
     parts.prop_map(|parts| PathBuf::from(format!("/{}", parts.join("/"))))
 }
 
@@ -104,8 +104,11 @@ fn steps() -> impl Strategy<Value = Vec<(Claims, Vec<usize>)>> {
 fn undo_each_other(one: &Claim, other: &Claim) -> bool {
     let may_edit = |claim: &Claim| matches!(claim, Claim::EditedFile { usage: FileUse::MayEdit, .. });
     let is_file = |claim: &Claim| matches!(claim, Claim::File(_) | Claim::EditedFile { .. }) && !may_edit(claim);
-    let in_git = |directory: &Claim, checkout: &Claim| match (directory, checkout) {
+    let in_git = |inside: &Claim, checkout: &Claim| match (inside, checkout) {
         (Claim::Directory { path, .. }, Claim::Checkout(top)) => path.starts_with(top.join(".git")),
+        (Claim::File(path) | Claim::EditedFile { path, .. }, Claim::Checkout(top)) => {
+            *path == top.join(".git") || path.starts_with(top.join(".git/HEAD"))
+        }
         _ => false,
     };
     match (one, other) {

@@ -159,7 +159,7 @@ impl PlanFile {
             ),
             Reason::InGitDirectory => (
                 format!(
-                    "one of the steps `{first}` and `{second}` manages a directory inside of the other's git directory: {claim}"
+                    "one of the steps `{first}` and `{second}` manages something inside of the other's git directory that git writes: {claim}"
                 ),
                 "leave the git directory to the step of the checkout; it belongs to the `run_as` user of that step",
             ),

@@ -377,7 +377,10 @@ fn directories_inside_a_git_directory_are_refused() {
         for steps in [format!("{own}{code}"), format!("{code}{own}")] {
             sandbox.write("/srv/git.yaml", "root", format!("name: git\nsteps:\n{steps}"));
             let refused = sandbox.provision("root", ["validate", "/srv/git.yaml"]).run().exits(1);
-            assert!(refused.stderr.contains("manages a directory inside of the other's git directory"), "{refused}");
+            assert!(
+                refused.stderr.contains("manages something inside of the other's git directory that git writes"),
+                "{refused}"
+            );
         }
     }
     // One of the checkout's own directories is not a git directory.

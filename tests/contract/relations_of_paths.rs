@@ -1,6 +1,6 @@
 //! Laws 3 and 10 for paths: links that a checkout holds, bind mounts, files of git, and parents inside the tree of another step.
 
-use crate::relations::{FILE, apply, converges_in_one_apply, host, plan, refuses, remote, up, write_plan};
+use crate::relations::{FILE, apply, converges_in_one_apply, host, plan, refuses, remote, up, validate, write_plan};
 use crate::sandbox::Sandbox;
 
 /// A literal is edited in the compose file. Whether the `.env` beside it can be created does not matter.
@@ -152,6 +152,38 @@ fn a_step_waits_for_the_checkout_that_holds_a_link_to_its_path() {
         assert_eq!(planned["waits_for"], serde_json::json!(["r"]), "{planned}");
         converges_in_one_apply(&sandbox);
         assert!(sandbox.read(&format!("/srv/app/{second}/dc.yml")).contains("s3cr3t"));
+    }
+}
+
+/// Git and the repository step write these files. Hooks and settings are for people.
+#[test]
+fn files_that_a_repository_step_writes_belong_to_no_other_step() {
+    let step = |file: &str| {
+        format!(
+            "
+  - {{ id: f, file: {{ path: /srv/app/.git/{file}, content: x }} }}
+  - {{ id: r, repository: {{ path: /srv/app, url: /srv/app.git, branch: main }} }}
+"
+        )
+    };
+    let sandbox = host(&step("HEAD"));
+    for file in [
+        "HEAD",
+        "index",
+        "packed-refs",
+        "ORIG_HEAD",
+        "refs/heads/main",
+        "objects/info/alternates",
+        "logs/HEAD",
+        "index.lock",
+        ".",
+    ] {
+        write_plan(&sandbox, &step(file));
+        refuses(&sandbox, &["manages something inside of the other's git directory that git writes"]);
+    }
+    for file in ["hooks/post-merge", "info/exclude", "config", "description", "refs-of-mine"] {
+        write_plan(&sandbox, &step(file));
+        validate(&sandbox).exits(0);
     }
 }
 
