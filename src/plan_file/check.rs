@@ -48,7 +48,7 @@ impl<'a> Claimed<'a> {
         steps: &'a [Step],
         others: &'a [Step],
         connection: &dyn Fn(&str) -> Option<ConnectionSpec>,
-        homes: &Homes,
+        homes: &Homes<'_>,
         host: &dyn Host,
     ) -> Self {
         let databases = |name: &str| connection(name).map(|spec| spec.database(name));
@@ -360,23 +360,27 @@ impl Host for Converged<'_> {
 }
 
 /// The user who starts the run, and the home directories in which the run reads for this user.
-pub(super) struct Homes {
+pub(super) struct Homes<'a> {
+    client: &'a ClientDefaults,
     launching: User,
     /// The home directory of the user's steps. As in a worker, it comes from the user database if `HOME` is unset.
     steps: PathBuf,
-    /// The home directory of tunnels.
-    tunnels: Option<PathBuf>,
 }
 
-impl Homes {
-    pub(super) fn of(client: &ClientDefaults) -> Self {
-        let (launching, tunnels) = (User::acting(), client.home.clone());
-        Self { steps: tunnels.clone().unwrap_or_else(|| launching.home.clone()), launching, tunnels }
+impl<'a> Homes<'a> {
+    pub(super) fn of(client: &'a ClientDefaults) -> Self {
+        let launching = User::acting();
+        Self { client, steps: client.home.clone().unwrap_or_else(|| launching.home.clone()), launching }
     }
 }
 
 /// Returns the claims of a step, with the files that its connection needs and those that it reads in its user's home.
-fn claims(step: &Step, connection: &dyn Fn(&str) -> Option<ConnectionSpec>, homes: &Homes, host: &dyn Host) -> Claims {
+fn claims(
+    step: &Step,
+    connection: &dyn Fn(&str) -> Option<ConnectionSpec>,
+    homes: &Homes<'_>,
+    host: &dyn Host,
+) -> Claims {
     let mut claims = step.resource.claims(host);
     let home = match &step.run_as {
         Some(user) if *user != homes.launching.name => User::by_name(user).ok().flatten().map(|user| user.home),
@@ -385,8 +389,9 @@ fn claims(step: &Step, connection: &dyn Fn(&str) -> Option<ConnectionSpec>, home
     claims.needs.extend(step.resource.reads(home.as_deref(), host).into_iter().map(Need::Read));
     if let Some(spec) = step.resource.connection().and_then(connection) {
         claims.needs.extend(spec.files().into_iter().map(Need::Path));
+        claims.needs.extend(homes.client.files(&spec).into_iter().map(Need::Read));
         if spec.needs_known_hosts() {
-            let known_hosts = KnownHosts::of(homes.tunnels.as_deref());
+            let known_hosts = KnownHosts::of(homes.client.home.as_deref());
             claims.needs.extend(known_hosts.paths().iter().cloned().map(Need::Read));
         }
     }

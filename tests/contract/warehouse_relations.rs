@@ -59,6 +59,62 @@ fn a_series_claims_only_the_names_of_its_own_calendar() {
 }
 
 #[test]
+fn series_of_different_lengths_that_make_one_table_are_refused() {
+    for (every, from, name, refused) in [
+        ("year", "'2025'", "s.hist_{period}_07", true),
+        ("year", "'2025'", "s.hist_{period}_13", false),
+        ("quarter", "'2025_q3'", "s.hist_{period}", false),
+        ("month", "'2025_09'", "s.HIST_{period}", true),
+        ("day", "'2025_01_01'", "s.hist_{period}", false),
+    ] {
+        let sandbox = Sandbox::new();
+        let steps = format!("
+  - {{ id: months, period_tables: {{ connection: v, every: month, from: '2025_07', through: '2026_06', tables: [ {{ name: 's.hist_{{period}}', like: s.mart }} ] }} }}
+  - {{ id: other, period_tables: {{ connection: v, every: {every}, from: {from}, tables: [ {{ name: '{name}', like: s.mart }} ] }} }}
+");
+        sandbox.write(FILE, "root", format!("name: x\n{WAREHOUSE}steps:\n{steps}"));
+        if refused {
+            refuses(&sandbox, &["steps `months` and `other` both own table s."]);
+        } else {
+            validate(&sandbox).exits(0);
+        }
+    }
+}
+
+/// A password file is read when the connection is opened, so the step that writes it runs first.
+#[test]
+fn a_connection_waits_for_its_password_file() {
+    for (path, variable) in [("/root/.pgpass", None), ("/srv/passwords", Some(("PGPASSFILE", "/srv/passwords")))] {
+        let mut sandbox = Sandbox::new().warehouse();
+        if let Some((name, value)) = variable {
+            sandbox = sandbox.env(name, value);
+        }
+        sandbox.sql("CREATE SCHEMA s AUTHORIZATION etl");
+        sandbox.write(
+            FILE,
+            "root",
+            format!(
+                "name: x
+connections:
+  w: {{ url: \"{{{{ env_var('REDSHIFT_URL') }}}}\" }}
+steps:
+  - {{ id: table, table: {{ connection: w, ddl: 'CREATE TABLE s.t (a int)' }} }}
+  - id: pass
+    file:
+      path: {path}
+      mode: \"0600\"
+      content: \"*:*:*:*:{{{{ secret('password') }}}}\\n\"
+      secrets: {{ password: {{ env: REDSHIFT_PASSWORD }} }}
+"
+            ),
+        );
+        let planned = plan(&sandbox).exits(2).step("step_planned", "table");
+        assert_eq!(planned["waits_for"], serde_json::json!(["pass"]), "{planned}");
+        converges_in_one_apply(&sandbox);
+    }
+}
+
+#[test]
 fn a_saved_plan_refuses_a_changed_connection() {
     let sandbox = Sandbox::new().warehouse();
     sandbox.sql("CREATE SCHEMA s AUTHORIZATION etl; CREATE ROLE other; GRANT other TO etl");

@@ -80,6 +80,21 @@ impl ClientDefaults {
         }
     }
 
+    /// Returns the files that may have the password or the service of a connection.
+    pub fn files(&self, spec: &ConnectionSpec) -> Vec<PathBuf> {
+        let Endpoint { password, passfile, settings, .. } = &spec.url;
+        let has_password = spec.password.is_some() || password.is_some();
+        let passfile = passfile.is_none().then(|| self.default_passfile()).flatten().filter(|_| !has_password);
+        let has_service = given(settings, "service").or(self.service.as_deref()).is_some();
+        let services = has_service.then(|| self.service_files()).into_iter().flatten().map(|file| file.path);
+        passfile.into_iter().chain(services).filter(|path| path.is_absolute()).collect()
+    }
+
+    /// Returns the password file of connections that name none.
+    pub(super) fn default_passfile(&self) -> Option<PathBuf> {
+        self.pgpassfile.clone().or_else(|| self.home.as_ref().map(|home| home.join(".pgpass")))
+    }
+
     /// Returns the places of services, in the order in which they are searched.
     fn service_files(&self) -> Vec<ServiceFile> {
         let own = match &self.service_file {

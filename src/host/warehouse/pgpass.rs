@@ -30,8 +30,7 @@ pub(super) enum Found {
 impl ClientDefaults {
     /// Looks up the password of `user` on `server`.
     pub(super) fn look_up(&self, named: Option<&Path>, server: &Server, database: &str, user: &str) -> Found {
-        let default = || self.home.as_ref().map(|home| home.join(".pgpass"));
-        let Some(path) = named.map(Path::to_owned).or_else(|| self.pgpassfile.clone()).or_else(default) else {
+        let Some(path) = named.map(Path::to_owned).or_else(|| self.default_passfile()) else {
             return Found::Nothing;
         };
         let ignored = |why: String| Found::Ignored(format!("{} was ignored: {why}", path.display()));
