@@ -15,7 +15,7 @@ pub struct Conflict {
     pub second: usize,
     /// What both steps claim, as spelled by the second one.
     pub claim: Claim,
-    /// The resolved path, if it differs from the spelling in the plan file.
+    /// The path as the first one spells it, or else the resolved path, if it differs from the spelling of the second one.
     pub located: Option<PathBuf>,
     pub reason: Reason,
 }
@@ -62,7 +62,11 @@ pub fn conflicts(written: &[Claims], located: &[Claims]) -> Vec<Conflict> {
             let Some((first, reason)) = known.conflict_with(claim, second) else { continue };
             let Some(spelled) = written[second].owns.get(at) else { continue };
             if !found.iter().any(|conflict: &Conflict| (conflict.first, conflict.second) == (first, second)) {
-                let leads = claim.path().filter(|path| Some(*path) != spelled.path()).map(Path::to_path_buf);
+                // The other step's spelling of the same path says more than where both lead to.
+                let same =
+                    located[first].owns.iter().position(|other| claim.path().is_some() && other.path() == claim.path());
+                let other = same.map_or(claim.path(), |at| written[first].owns.get(at).and_then(Claim::path));
+                let leads = other.filter(|path| Some(*path) != spelled.path()).map(Path::to_path_buf);
                 found.push(Conflict { first, second, claim: spelled.clone(), located: leads, reason });
             }
         }

@@ -187,3 +187,45 @@ fn files_that_a_repository_step_writes_belong_to_no_other_step() {
     }
 }
 
+/// A directory has one way to it, whichever step comes first: the one that needs no bind mount.
+#[test]
+fn a_bind_mount_of_a_part_of_a_tree_does_not_split_it() {
+    let sandbox = host(
+        "
+  - { id: nfs, file: { path: /srv/export/f, content: x, owner: \"9\" } }
+  - { id: tree, directory: { path: /srv/a, owner: \"7\", recursive: true } }
+  - { id: in, directory: { path: /srv/a/x/y, owner: \"8\" } }
+",
+    );
+    sandbox.bash("root", "mkdir -p /srv/a/x/y /srv/export; touch /srv/a/x/y/f; mount --bind /srv/a/x /srv/export");
+    converges_in_one_apply(&sandbox);
+    plan(&sandbox).exits(0);
+    apply(&sandbox).exits(0);
+    let owners = sandbox.bash("root", "stat -c %u /srv/a/x /srv/a/x/y /srv/a/x/y/f /srv/a/x/f | tr '\\n' ' '");
+    assert_eq!(owners, "7 8 7 9 ");
+    // A file of the same name in both places is one file.
+    write_plan(
+        &sandbox,
+        "
+  - { id: one, file: { path: /srv/export/new, content: x } }
+  - { id: two, file: { path: /srv/a/x/new, content: y } }
+",
+    );
+    refuses(&sandbox, &["both own /srv/a/x/new"]);
+    // What is mounted over a directory hides it. The two are not the same.
+    sandbox.bash("root", "mount -t tmpfs none /srv/a/x");
+    validate(&sandbox).exits(0);
+}
+
+/// Two names of one file. One of them would be given a file of its own, so both are not right at once.
+#[test]
+fn two_names_of_one_file_are_refused() {
+    let sandbox = host(
+        "
+  - { id: one, key_file: { path: /srv/one, source: { file: /srv/k }, mode: \"0400\" } }
+  - { id: two, key_file: { path: /srv/two, source: { file: /srv/k }, mode: \"0600\" } }
+",
+    );
+    sandbox.bash("root", "ssh-keygen -q -t ed25519 -N '' -f /srv/k; cp /srv/k /srv/one; ln /srv/one /srv/two");
+    refuses(&sandbox, &["`one` and `two` both own /srv/two (which is /srv/one)"]);
+}

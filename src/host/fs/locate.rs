@@ -1,13 +1,15 @@
 //! Finds where paths lead, so that two spellings of one path are recognised: symlinks, bind mounts and hard links. Only for
 //! comparing: nothing is opened by the result.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::Place;
+use super::mounts::Mounts;
 use crate::plan::claim::Host;
 
 /// The number of symlinks that Linux follows in one path (path_resolution(7)).
@@ -18,8 +20,9 @@ const MAX_BYTES: u64 = 4 << 20;
 /// Resolves paths so that each directory has the same path however it is reached.
 #[derive(Debug, Default)]
 pub struct Locator {
-    /// The path at which a directory or a hard-linked file was found first, by device and inode.
+    /// The path of each directory and hard-linked file that was found, by device and inode.
     known: RefCell<HashMap<(u64, u64), PathBuf>>,
+    mounts: OnceCell<Mounts>,
 }
 
 impl Host for Locator {
@@ -43,40 +46,66 @@ impl Locator {
     fn follow(&self, written: &Path) -> (PathBuf, Vec<PathBuf>) {
         let mut links = Vec::new();
         let mut rest: VecDeque<OsString> = names(written);
+        // The way that is followed, and the path by which what is there is known.
+        let mut way = PathBuf::from("/");
         let mut found = PathBuf::from("/");
         let mut symlinks = 0;
         let mut exists = true;
         while let Some(name) = rest.pop_front() {
             if name == ".." {
-                found.pop();
+                way.pop();
+                found = self.known_as(&way);
                 continue;
             }
+            way.push(&name);
             found.push(&name);
             // What is missing or denied stays as it is written.
-            let Some(meta) = exists.then(|| std::fs::symlink_metadata(&found).ok()).flatten() else {
+            let Some(meta) = exists.then(|| std::fs::symlink_metadata(&way).ok()).flatten() else {
                 exists = false;
                 continue;
             };
             if meta.is_symlink() {
                 symlinks += 1;
-                let Some(target) = (symlinks <= MAX_SYMLINKS).then(|| std::fs::read_link(&found).ok()).flatten() else {
+                let Some(target) = (symlinks <= MAX_SYMLINKS).then(|| std::fs::read_link(&way).ok()).flatten() else {
                     exists = false;
                     continue;
                 };
                 links.push(found.clone());
+                way.pop();
                 found.pop();
                 if target.is_absolute() {
+                    way = PathBuf::from("/");
                     found = PathBuf::from("/");
                 }
                 for name in names(&target).into_iter().rev() {
                     rest.push_front(name);
                 }
             } else if meta.is_dir() || meta.nlink() > 1 {
-                let mut known = self.known.borrow_mut();
-                found.clone_from(known.entry((meta.dev(), meta.ino())).or_insert_with(|| found.clone()));
+                found = self.known_by(&way, &found, &meta);
             }
         }
         (found, links)
+    }
+
+    /// Returns the path by which a directory is known.
+    fn known_as(&self, way: &Path) -> PathBuf {
+        match std::fs::symlink_metadata(way) {
+            Ok(meta) => self.known_by(way, way, &meta),
+            Err(_) => way.to_path_buf(),
+        }
+    }
+
+    /// Returns the path by which a directory or a hard-linked file is known. `found` is its name in a directory that is known.
+    fn known_by(&self, way: &Path, found: &Path, meta: &Metadata) -> PathBuf {
+        let id = |meta: &Metadata| (meta.dev(), meta.ino());
+        let mut known = self.known.borrow_mut();
+        let entry = known.entry(id(meta)).or_insert_with(|| {
+            let mounts = self.mounts.get_or_init(Mounts::read);
+            let is_same = |path: &PathBuf| std::fs::symlink_metadata(path).is_ok_and(|other| id(&other) == id(meta));
+            let first = meta.is_dir().then(|| mounts.ways_to(way).into_iter().find(is_same)).flatten();
+            first.unwrap_or_else(|| found.to_path_buf())
+        });
+        entry.clone()
     }
 }
 

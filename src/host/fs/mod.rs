@@ -29,6 +29,7 @@ mod exchange;
 mod lease;
 mod leftover;
 mod locate;
+mod mounts;
 mod open;
 pub mod tree;
 mod write;
