@@ -307,7 +307,7 @@ fn mark_provisional(
 /// Returns whether a planned change of the earlier step may alter what was observed of the later one.
 fn touches(reason: &Reason, earlier: &Step, change: &AnyChange) -> bool {
     match reason {
-        Reason::After | Reason::Table => true,
+        Reason::After | Reason::Table | Reason::TableOfRedshift => true,
         Reason::Path(path) | Reason::Read(path) => earlier.resource.effect(change, path) >= Effect::Alters,
     }
 }

@@ -12,7 +12,7 @@ use crate::host::environment::Environment;
 use crate::host::fs::Locator;
 use crate::host::secret::{Digester, SecretError};
 use crate::host::warehouse::{CatalogQuery, ClientDefaults, ConnectionSpec, Warehouse};
-use crate::plan::claim::{Claim, Claims, Unseen};
+use crate::plan::claim::{Claim, Claims, Database, Unseen};
 use crate::plan::conflict::{Conflict, conflicts};
 use crate::plan_file::{Diagnostic, Evaluated};
 use crate::resource::Step;
@@ -31,6 +31,8 @@ pub struct Targets {
     run: String,
     as_of: Date,
     follow_ups: FollowUps,
+    /// Where each connection leads.
+    databases: BTreeMap<String, Database>,
     /// What each step was observed to own, by the index of the step.
     observed_claims: Mutex<BTreeMap<usize, Vec<Claim>>>,
 }
@@ -92,6 +94,11 @@ impl Targets {
             run,
             as_of,
             follow_ups: FollowUps::default(),
+            databases: plan
+                .connections
+                .iter()
+                .filter_map(|(name, spec)| Some((name.clone(), spec.as_ref().ok()?.database(name))))
+                .collect(),
             observed_claims: Mutex::default(),
         }
     }
@@ -133,7 +140,7 @@ impl Targets {
         }
         let locator = Locator::default();
         let of = |owns: &[Claim]| Claims { owns: owns.to_vec(), ..Claims::default() };
-        let located = |claims: &Claims| claims.locate(&locator, &|_| None);
+        let located = |claims: &Claims| claims.locate(&locator, &|name| self.databases.get(name).cloned());
         let own = of(&claims);
         let own_located = located(&own);
         let against = |theirs: Claims| {

@@ -40,7 +40,7 @@ pub enum Claim {
     Variable { file: PathBuf, name: String, service: Option<String> },
     /// The value of one variable in an environment file.
     EnvVariable { file: PathBuf, name: String },
-    /// A table. The name is qualified and in lower case.
+    /// A table. The name is qualified and as PostgreSQL stores it.
     Table { database: Database, name: String },
     /// The tables of a series.
     Series { database: Database, series: Series },
@@ -76,7 +76,8 @@ pub enum Need {
     Read(PathBuf),
     /// A symlink on the way to a path of the step. A checkout around it can move it, so that runs first, unless it waits for this step.
     Link(PathBuf),
-    /// A table. The name is qualified and in lower case.
+    /// A table. The name is qualified and as PostgreSQL stores it. Redshift ignores case, so a step that makes such a name in another
+    /// case runs first as well.
     Table { database: Database, name: String },
 }
 

@@ -21,13 +21,15 @@ pub enum Reason {
     Read(PathBuf),
     /// The step needs a table that the other one creates.
     Table,
+    /// The step needs a table with the name of one that the other one creates, if the server ignores the case of names.
+    TableOfRedshift,
 }
 
 impl Reason {
     /// Whether the step cannot run if the other one failed. A step may not need what it reads. If it does, its own failure reports
     /// that.
     pub fn stops(&self) -> bool {
-        !matches!(self, Self::Read(_))
+        !matches!(self, Self::Read(_) | Self::TableOfRedshift)
     }
 }
 
@@ -106,6 +108,12 @@ impl Graph {
             }
         }
         for (index, node) in nodes.iter().enumerate() {
+            for other in owners.makers_on_redshift(node.located) {
+                let is_known = edges[index].iter().any(|(step, reason)| *step == other && *reason == Reason::Table);
+                if !is_known && !waits(&edges, other, index) {
+                    edges[index].push((other, Reason::TableOfRedshift));
+                }
+            }
             for edge in owners.makers_of_read(node.located, nodes) {
                 if !waits(&edges, edge.0, index) && !edges[index].contains(&edge) {
                     edges[index].push(edge);
@@ -217,6 +225,26 @@ impl<'a> Owners<'a> {
                         let maker = Maker { step: *other, reason: Reason::Table, directory: None };
                         (makes && theirs.is_same(database)).then_some(maker)
                     }));
+                }
+            }
+        }
+        makers
+    }
+
+    /// Returns the steps that create what these claims need if the server ignores the case of names.
+    fn makers_on_redshift(&self, claims: &Claims) -> Vec<usize> {
+        let mut makers = Vec::new();
+        for need in &claims.needs {
+            let Need::Table { database, name } = need else { continue };
+            for (other, theirs, makes) in &self.tables {
+                let makes = match makes {
+                    Makes::Table(table) => *table != name && table.eq_ignore_ascii_case(name),
+                    Makes::Series(series) => {
+                        !series.contains(name) && series.folded().contains(&name.to_ascii_lowercase())
+                    }
+                };
+                if makes && theirs.is_same(database) && !makers.contains(other) {
+                    makers.push(*other);
                 }
             }
         }
@@ -516,6 +544,22 @@ mod tests {
         let made = graph(&[(&[], linked("/opt/app", "/srv/code/current")), (&[], code.clone())]).unwrap();
         assert_eq!(made.before(0), [(1, Reason::Path("/srv/code/current".into()))]);
         let made = graph(&[(&[], linked("/srv", "/srv/code/up")), (&[], code)]).unwrap();
+        assert_eq!(made.sequence(), [0, 1]);
+    }
+
+    #[test]
+    fn a_name_in_another_case_is_a_table_of_redshift_at_most() {
+        let table = |own: &str, parent: &str| {
+            let database = Database::Connection("w".into());
+            Claims {
+                owns: vec![Claim::Table { database: database.clone(), name: own.into() }],
+                needs: vec![Need::Table { database, name: parent.into() }],
+                ..Claims::default()
+            }
+        };
+        let made = graph(&[(&[], table("s.a", "s.B")), (&[], table("s.b", "s.c"))]).unwrap();
+        assert_eq!(made.before(0), [(1, Reason::TableOfRedshift)]);
+        let made = graph(&[(&[], table("s.a", "s.B")), (&[], table("s.b", "s.a"))]).unwrap();
         assert_eq!(made.sequence(), [0, 1]);
     }
 

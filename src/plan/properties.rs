@@ -46,6 +46,7 @@ fn table_name() -> impl Strategy<Value = String> {
         "s.i_2025_h2",
         "s.mart",
         "s.h_2025_q1",
+        "s.H_2025_q1",
         "s.h_2025",
         "s.h_2025_07",
     ])
@@ -231,9 +232,10 @@ proptest! {
                             Reason::Read(_) => is_read(&steps[*other].0, claims),
                             Reason::Path(_) => brings(&steps[*other].0, claims) || holds_link(&steps[*other].0, claims),
                             Reason::Table => brings(&steps[*other].0, claims),
+                            Reason::TableOfRedshift => brings(&folded(&steps[*other].0), &folded(claims)),
                         };
                         prop_assert!(model, "{index} waits for {other}: {reason:?}");
-                        prop_assert_eq!(reason.stops(), !matches!(reason, Reason::Read(_)));
+                        prop_assert_eq!(reason.stops(), !matches!(reason, Reason::Read(_) | Reason::TableOfRedshift));
                     }
                     for (other, (theirs, _)) in steps.iter().enumerate().filter(|(other, _)| *other != index) {
                         if brings(theirs, claims) {
@@ -259,7 +261,7 @@ proptest! {
                     let waits = match reason {
                         Reason::After => steps[step].1.contains(&other),
                         Reason::Path(_) | Reason::Table => brings(&steps[other].0, &steps[step].0),
-                        Reason::Read(_) => false,
+                        Reason::Read(_) | Reason::TableOfRedshift => false,
                     };
                     prop_assert!(waits, "{cycle:?}");
                 }
@@ -340,6 +342,24 @@ proptest! {
 /// Whether a step waits for another, directly or through others.
 fn waits_for(graph: &Graph, step: usize, other: usize) -> bool {
     graph.before(step).iter().any(|(before, _)| *before == other || waits_for(graph, *before, other))
+}
+
+/// The claims with the names of tables as Redshift stores them.
+fn folded(claims: &Claims) -> Claims {
+    let mut claims = claims.clone();
+    for need in &mut claims.needs {
+        if let Need::Table { name, .. } = need {
+            name.make_ascii_lowercase();
+        }
+    }
+    for claim in &mut claims.owns {
+        match claim {
+            Claim::Table { name, .. } => name.make_ascii_lowercase(),
+            Claim::Series { series, .. } => *series = series.folded(),
+            _ => {}
+        }
+    }
+    claims
 }
 
 /// Whether the checkout of the first step is around a symlink on the way to a path of the second.

@@ -7,7 +7,7 @@ use super::period::{Every, Period};
 /// Tables whose names differ only in the period.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Series {
-    /// The parts of the qualified name before and after the period, in lower case.
+    /// The parts of the qualified name before and after the period, as PostgreSQL stores them.
     pub before: String,
     pub after: String,
     pub every: Every,
@@ -35,6 +35,12 @@ impl Series {
         let order = |series: &Self| (series.before.len(), series.every);
         let (one, other) = if order(self) <= order(other) { (self, other) } else { (other, self) };
         one.may_meet(other) && one.periods_at(other).any(|period| other.contains(&one.table(period)))
+    }
+
+    /// Returns the series as Redshift stores its names.
+    pub fn folded(&self) -> Self {
+        let (before, after) = (self.before.to_ascii_lowercase(), self.after.to_ascii_lowercase());
+        Self { before, after, ..self.clone() }
     }
 
     fn table(&self, period: Period) -> String {

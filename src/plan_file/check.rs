@@ -197,7 +197,7 @@ impl PlanFile {
                 WaitReason::Path(path) | WaitReason::Read(path) => {
                     Some(format!("`{step}` needs {}, which `{other}` makes", escape_path(path)))
                 }
-                WaitReason::Table => Some(format!("`{step}` needs a table of `{other}`")),
+                WaitReason::Table | WaitReason::TableOfRedshift => Some(format!("`{step}` needs a table of `{other}`")),
             }
         });
         let implied: Vec<String> = implied.collect();

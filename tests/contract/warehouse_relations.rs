@@ -28,6 +28,32 @@ fn a_table_like_a_period_table_is_created_after_it() {
     converges_in_one_apply(&sandbox);
 }
 
+/// PostgreSQL distinguishes quoted names by case. A period that a series never has is made by nobody.
+#[test]
+fn quoted_names_are_told_apart_and_periods_that_never_come_are_not_waited_for() {
+    let sandbox = warehouse("
+  - { id: upper, table: { connection: w, ddl: 'CREATE TABLE s.\"Foo\" (a int)' } }
+  - { id: lower, table: { connection: v, ddl: 'CREATE TABLE s.foo (a int)' } }
+  - { id: more, table: { connection: v, ddl: 'CREATE TABLE s.\"FOO\" (LIKE s.\"Foo\")' } }
+  - { id: series, period_tables: { connection: w, every: half_year, from: '2025_h2', through: '2026_h1', tables: [ { name: 's.\"Hist_{period}\"', like: s.mart } ] } }
+  - { id: child, table: { connection: v, ddl: 'CREATE TABLE s.child (LIKE s.\"Hist_2025_h2\")' } }
+");
+    let outcome = plan(&sandbox).exits(2);
+    assert_eq!(outcome.step("step_planned", "child")["waits_for"][0], "series");
+    assert_eq!(outcome.step("step_planned", "more")["waits_for"].to_string().contains("upper"), true, "{outcome}");
+    converges_in_one_apply(&sandbox);
+    let names = sandbox.sql("SELECT relname FROM pg_class WHERE relnamespace = 's'::regnamespace AND relkind = 'r' ORDER BY relname COLLATE \"C\"");
+    assert_eq!(names, "FOO\nFoo\nHist_2025_h2\nHist_2026_h1\nchild\nfoo\nmart\n");
+    for parent in ["2025_h1", "2026_h2"] {
+        let sandbox = warehouse(&format!("
+  - {{ id: series, period_tables: {{ connection: w, every: half_year, from: '2025_h2', through: '2026_h1', tables: [ {{ name: 's.hist_{{period}}', like: s.mart }} ] }} }}
+  - {{ id: child, table: {{ connection: w, ddl: 'CREATE TABLE s.child (LIKE s.hist_{parent})' }} }}
+"));
+        let child = plan(&sandbox).exits(1).step("step_planned", "child");
+        assert_eq!((&child["outcome"], &child["waits_for"]), (&"blocked".into(), &serde_json::json!([])), "{child}");
+    }
+}
+
 #[test]
 fn one_table_through_two_connections_is_refused() {
     let sandbox = warehouse(

@@ -36,6 +36,12 @@ impl TableName {
         format!("{}.{}", escape_identifier(&self.schema), escape_identifier(&self.name))
     }
 
+    /// Returns the name for claims: as PostgreSQL stores it, with quotation marks only around parts that need them to be told apart.
+    pub fn claimed(&self) -> String {
+        let part = |part: &str| if part.contains(['.', '"']) { escape_identifier(part) } else { part.to_owned() };
+        format!("{}.{}", part(&self.schema), part(&self.name))
+    }
+
     /// Returns the name as Redshift stores it unless `enable_case_sensitive_identifier` is on: folded even if quoted.
     pub fn folded(&self) -> Self {
         Self::new(fold(&self.schema), fold(&self.name))

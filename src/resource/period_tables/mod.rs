@@ -23,7 +23,7 @@ use super::relation::TableChange;
 use super::{
     Claim, Claims, Database, Diff, ExecuteContext, Host, KeyError, KindInfo, Need, ObserveContext, Resource, Site,
 };
-use crate::host::warehouse::{Catalog, fold};
+use crate::host::warehouse::{Catalog, Dialect, TableName};
 use crate::plan::claim;
 use crate::plan::period::Period;
 pub use actual::Actual;
@@ -48,23 +48,15 @@ impl Resource for PeriodTables {
 
     /// Claims all periods that the series will ever have. Which of them already exist depends on the date.
     fn claims(&self, _host: &dyn Host) -> Claims {
-        let database = || Database::Connection(self.spec.connection.clone());
-        let through = match self.through {
-            Through::Current => None,
-            Through::Period(period) => Some(period.plus(self.spec.ahead)),
-        };
-        let owns = self.series.iter().map(|series| {
-            let pattern = fold(&series.pattern());
-            let (before, after) = pattern.split_once("{period}").unwrap_or((&pattern, ""));
-            let (before, after) = (before.to_owned(), after.to_owned());
-            let series = claim::Series { before, after, every: self.spec.every, from: self.earliest(), through };
-            Claim::Series { database: database(), series }
-        });
-        let views = self.series.iter().filter_map(|series| series.view.as_ref());
-        let views = views.map(|view| Claim::Table { database: database(), name: fold(&view.to_string()) });
-        let parent = |series: &Series| fold(&series.parent.to_string());
-        let needs = self.series.iter().map(|series| Need::Table { database: database(), name: parent(series) });
-        Claims { owns: owns.chain(views).collect(), needs: needs.collect(), ..Claims::default() }
+        self.claims_of(TableName::clone)
+    }
+
+    /// Redshift takes names for one that PostgreSQL does not.
+    fn observed_claims(&self, actual: &Actual) -> Vec<Claim> {
+        match actual.catalog.dialect {
+            Dialect::Redshift => self.claims_of(TableName::folded).owns,
+            Dialect::Postgresql => Vec::new(),
+        }
     }
 
     fn remarks(&self) -> Vec<KeyError> {
@@ -128,6 +120,29 @@ impl Resource for PeriodTables {
                 Err(failure) => Err(failure),
             };
         change.execute(cx.warehouse()?, is_still_needed).await
+    }
+}
+
+impl PeriodTables {
+    /// Returns the claims, with all names as a server spells them.
+    fn claims_of(&self, spelled: impl Fn(&TableName) -> TableName) -> Claims {
+        let database = || Database::Connection(self.spec.connection.clone());
+        let through = match self.through {
+            Through::Current => None,
+            Through::Period(period) => Some(period.plus(self.spec.ahead)),
+        };
+        let owns = self.series.iter().map(|series| {
+            let pattern = spelled(series.template()).claimed();
+            let (before, after) = pattern.split_once("{period}").unwrap_or((&pattern, ""));
+            let (before, after) = (before.to_owned(), after.to_owned());
+            let series = claim::Series { before, after, every: self.spec.every, from: self.earliest(), through };
+            Claim::Series { database: database(), series }
+        });
+        let views = self.series.iter().filter_map(|series| series.view.as_ref());
+        let views = views.map(|view| Claim::Table { database: database(), name: spelled(view).claimed() });
+        let parent = |series: &Series| spelled(&series.parent).claimed();
+        let needs = self.series.iter().map(|series| Need::Table { database: database(), name: parent(series) });
+        Claims { owns: owns.chain(views).collect(), needs: needs.collect(), ..Claims::default() }
     }
 }
 

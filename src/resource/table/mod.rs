@@ -27,7 +27,7 @@ use super::relation::{
 use super::{
     Claim, Claims, Database, Diff, ExecuteContext, Host, KeyError, KindInfo, Need, ObserveContext, Resource, Site,
 };
-use crate::host::warehouse::{Catalog, CatalogQuery, Column, Dialect, Dist, Relation, Shown, TableName, fold};
+use crate::host::warehouse::{Catalog, CatalogQuery, Column, Dialect, Dist, Relation, Shown, TableName};
 use ddl::{Ddl, Shape};
 
 /// A table as written in the plan file.
@@ -140,7 +140,7 @@ impl Resource for Table {
 
     fn claims(&self, _host: &dyn Host) -> Claims {
         let database = || Database::Connection(self.spec.connection.clone());
-        let name = |table: &TableName| fold(&table.to_string());
+        let name = TableName::claimed;
         let parent = match &self.ddl.shape {
             Shape::Like(parent) => Some(parent.clone()),
             Shape::Columns(_) => None,
@@ -152,6 +152,13 @@ impl Resource for Table {
             needs: others.map(|other| Need::Table { database: database(), name: name(&other) }).collect(),
             ..Claims::default()
         }
+    }
+
+    /// Redshift takes names for one that PostgreSQL does not.
+    fn observed_claims(&self, catalog: &Catalog) -> Vec<Claim> {
+        let database = Database::Connection(self.spec.connection.clone());
+        let name = self.name().folded().claimed();
+        Some(Claim::Table { database, name }).filter(|_| catalog.dialect == Dialect::Redshift).into_iter().collect()
     }
 
     fn manual(&self) -> Vec<String> {
