@@ -255,15 +255,14 @@ fn two_variables_of_a_new_env_file_are_set_in_one_apply() {
         sandbox.bash(
             "root",
             &format!(
-                "mkdir /srv/app; chown {user} /srv/app; cd /srv/app
-            printf 'services: {{ a: {{ environment: {{ PA: \"${{PA}}\", PB: \"${{PB}}\" }} }} }}' > dc.yml"
+                "mkdir /srv/app; chown {user}: /srv/app; cd /srv/app
+            printf 'services: {{ a: {{ environment: {{ PA: \"${{PA}}\", PB: \"${{PB}}\" }} }} }}' > dc.yml; chown {user}: dc.yml"
             ),
         );
-        if user == "root" {
-            converges_in_one_apply(&sandbox);
-            let env = sandbox.read("/srv/app/.env");
-            assert!(env.contains("PA='a'\n") && env.contains("PB='b'\n"), "{env}");
-        }
+        converges_in_one_apply(&sandbox);
+        let env = sandbox.read("/srv/app/.env");
+        assert!(env.contains("PA='a'\n") && env.contains("PB='b'\n"), "{env}");
+        assert_eq!(sandbox.bash("root", "stat -c '%U %a' /srv/app/.env"), format!("{user} 600\n"));
     }
 }
 

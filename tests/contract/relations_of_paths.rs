@@ -229,3 +229,68 @@ fn two_names_of_one_file_are_refused() {
     sandbox.bash("root", "ssh-keygen -q -t ed25519 -N '' -f /srv/k; cp /srv/k /srv/one; ln /srv/one /srv/two");
     refuses(&sandbox, &["`one` and `two` both own /srv/two (which is /srv/one)"]);
 }
+
+/// A parent that several steps need is announced by the one that will create it.
+#[test]
+fn a_parent_is_announced_once() {
+    let sandbox = host(
+        "
+  - { id: one, file: { path: /srv/new/deep/one, content: x } }
+  - { id: two, file: { path: /srv/new/deep/two, content: x } }
+  - { id: code, repository: { path: /srv/new/deep/code, url: /srv/app.git, branch: main } }
+",
+    );
+    remote(&sandbox, "echo 1 > a");
+    let shown = sandbox.provision("root", ["plan", FILE]).env("COLUMNS", "300").run().exits(0);
+    assert_eq!(shown.stdout.matches("and its parent").count(), 1, "{shown}");
+    let announcing = |outcome: &crate::sandbox::Outcome| {
+        let planned = outcome.events_of("step_planned");
+        planned
+            .iter()
+            .filter(|step| {
+                step["changes"].to_string().contains("/srv/new,") || step["changes"].to_string().contains("/srv/new ")
+            })
+            .count()
+    };
+    let planned = plan(&sandbox).exits(2);
+    assert_eq!(announcing(&planned), 1, "{planned}");
+    converges_in_one_apply(&sandbox);
+}
+
+/// The more specific step owns the files of a compose project in a tree.
+#[test]
+fn a_tree_leaves_out_a_compose_file_and_its_env_file() {
+    let sandbox = host(
+        "
+  - { id: tree, directory: { path: /srv/app, owner: \"7\", recursive: true, dir_mode: \"0755\", file_mode: \"0644\" } }
+  - { id: c, compose_env: { file: /srv/app/sub/dc.yml, variable: P, value: { env: P } } }
+  - { id: key, key_file: { path: /srv/app/sub/key, source: { file: /srv/k }, mode: \"0400\" } }
+",
+    )
+    .env("P", "s3cr3t");
+    sandbox.bash(
+        "root",
+        "mkdir -p /srv/app/sub; cd /srv/app/sub; touch other; chmod 600 other; ssh-keygen -q -t ed25519 -N '' -f /srv/k
+         printf 'services: { a: { environment: { P: \"${P}\" } } }\\n' > dc.yml",
+    );
+    converges_in_one_apply(&sandbox);
+    assert_eq!(apply(&sandbox).exits(0).events_of("change_finished").len(), 0);
+    let stat = sandbox.bash("root", "cd /srv/app/sub; stat -c '%n %u %a' .env dc.yml key other");
+    assert_eq!(stat, ".env 0 600\ndc.yml 0 644\nkey 0 400\nother 7 644\n");
+}
+
+/// An override has the same `.env` beside it.
+#[test]
+fn one_variable_by_a_compose_file_and_its_override_is_refused() {
+    let sandbox = host(
+        "
+  - { id: one, compose_env: { file: /srv/app/compose.yaml, variable: PW, value: { env: A } } }
+  - { id: two, compose_env: { file: /srv/app/compose.override.yaml, variable: PW, value: { env: B } } }
+",
+    );
+    sandbox.bash(
+        "root",
+        "mkdir /srv/app; cd /srv/app; printf 'services: { a: { environment: { PW: \"${PW}\" } } }' | tee compose.yaml > compose.override.yaml",
+    );
+    refuses(&sandbox, &["`one` and `two` both own PW in /srv/app/.env"]);
+}
