@@ -11,7 +11,7 @@ use super::value::{Account, Identity, Mode};
 use super::{Action, Description, ExecuteContext, ObserveContext};
 use crate::host::capabilities::{Capability, Id, has_capability, is_mapped, keeps_set_group_id};
 use crate::host::fs::{self, Denial, FileKind, Place, Stat};
-use crate::host::users::{acting_user, group_name_or_id, known_group, known_user};
+use crate::host::users::{acting_user, group_name_or_id, known_group, known_user, name_or_id};
 
 /// The desired owner and group as this host knows them, and the user that observes and would make the changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
