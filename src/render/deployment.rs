@@ -10,11 +10,11 @@ const MAX_AGE: i64 = 60 * 86_400;
 
 /// Returns one line for each of the first commits and files, and how many more there are.
 pub fn lines(deployment: &Deployment, most: usize, now: Timestamp) -> Vec<String> {
-    let Deployment { commits, commit_count, files } = deployment;
+    let Deployment { commits, commit_count, files, file_count } = deployment;
     let mut lines: Vec<String> = commits.iter().take(most).map(|commit| commit_line(commit, now)).collect();
     let Some(commit_count) = commit_count else {
         // Everything in a clone is new.
-        lines.push(plural(files.len(), "file"));
+        lines.push(plural(file_count.unwrap_or(files.len()), "file"));
         return lines;
     };
     if let more @ 1.. = commit_count.saturating_sub(lines.len()) {
@@ -88,7 +88,7 @@ mod tests {
         let times = [5, 120, 7200, 86_400, 200_000, 90 * 86_400].map(|ago| commit(now.as_second() - ago));
         let mut files = vec![file("modified", Some((1, 2))), file("added", Some((3, 0))), file("deleted", None)];
         files.extend([Some((0, 0)), Some((1, 2)), None].map(with_mode));
-        let deployment = Deployment { commits: times.into(), commit_count: Some(8), files };
+        let deployment = Deployment { commits: times.into(), commit_count: Some(8), files, file_count: None };
         let shown = lines(&deployment, 6, now);
         let expected = [
             "27c74289 Raise it (up, just now)",

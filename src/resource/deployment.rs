@@ -11,8 +11,11 @@ pub struct Deployment {
     /// How many commits there are. `None` for a clone, which brings all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit_count: Option<usize>,
-    /// In order of path.
+    /// In order of path. A clone has only the first ones.
     pub files: Vec<DeployedFile>,
+    /// How many files a clone has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_count: Option<usize>,
 }
 
 /// A commit that comes with an update.

@@ -28,9 +28,12 @@ pub enum Actual {
         /// The commit at the head of the branch. `None` if it was not looked at.
         #[serde(default)]
         newest: Option<DeployedCommit>,
-        /// The files that are checked out.
+        /// The files that are checked out, up to a limit.
         #[serde(default)]
         files: Vec<String>,
+        /// How many they are.
+        #[serde(default)]
+        file_count: usize,
         /// The missing parent directories, the outermost first.
         #[serde(default)]
         missing_parents: Vec<String>,
@@ -140,7 +143,7 @@ pub struct Upstream {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde wants")]
-fn is_none(count: &usize) -> bool {
+pub fn is_none(count: &usize) -> bool {
     *count == 0
 }
 

@@ -39,9 +39,12 @@ pub struct NewClone {
     /// The commit at the remote's head. `None` if there was no room to look at it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest: Option<DeployedCommit>,
-    /// The files that are checked out.
+    /// The files that are checked out, up to a limit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
+    /// How many they are.
+    #[serde(default, skip_serializing_if = "super::actual::is_none")]
+    pub file_count: usize,
 }
 
 /// An update of a checkout.
@@ -148,7 +151,7 @@ impl Change for RepositoryChange {
 
 impl NewClone {
     fn after(&self) -> serde_json::Value {
-        let Self { url, branch, commit, parents, newest, files, .. } = self;
+        let Self { url, branch, commit, parents, newest, files, file_count, .. } = self;
         let mut after = json!({ "url": url, "branch": branch, "commit": commit, "parents": parents });
         if let Some(newest) = newest {
             let added = |path: &String| DeployedFile {
@@ -158,6 +161,7 @@ impl NewClone {
                 modes: None,
             };
             after["commits"] = json!([newest]);
+            after["file_count"] = json!(file_count);
             after["files"] = files.iter().map(added).collect::<Vec<_>>().into_iter().map(|file| json!(file)).collect();
         }
         after

@@ -182,6 +182,9 @@ fn obstacle_in(repo: &Repository, target: Oid) -> Result<Option<Obstacle>, git2:
     Ok(obstacles.into_iter().next())
 }
 
+/// How many files of a clone are listed. The list goes to another process and into the plan.
+const MAX_FILES: usize = 10_000;
+
 /// What is known about the files of a commit before it is cloned.
 #[derive(Debug, Clone, Default)]
 pub struct Preview {
@@ -189,8 +192,9 @@ pub struct Preview {
     /// There is not enough space to check them.
     pub unseen: bool,
     pub newest: Option<DeployedCommit>,
-    /// The files in it.
+    /// The first files in it, in order of path.
     pub files: Vec<String>,
+    pub file_count: usize,
 }
 
 /// What was found, by url and commit.
@@ -221,14 +225,23 @@ pub fn preview(desired: &Desired, url: &str, target: Oid) -> Result<Preview, Fai
 
 fn look_at(repo: &Repository, target: Oid) -> Result<Preview, git2::Error> {
     let commit = repo.find_commit(target)?;
-    let mut files = Vec::new();
+    let (mut files, mut file_count) = (Vec::new(), 0);
     commit.tree()?.walk(TreeWalkMode::PreOrder, |folder, entry| {
         if entry.kind() != Some(ObjectType::Tree) {
+            file_count += 1;
+        }
+        if entry.kind() != Some(ObjectType::Tree) && files.len() < MAX_FILES {
             files.push(RepoPath::new([folder.as_bytes(), entry.name_bytes()].concat()).to_string());
         }
         TreeWalkResult::Ok
     })?;
-    Ok(Preview { obstacle: obstacle_in(repo, target)?, unseen: false, newest: Some(deployed(&commit)?), files })
+    Ok(Preview {
+        obstacle: obstacle_in(repo, target)?,
+        unseen: false,
+        newest: Some(deployed(&commit)?),
+        files,
+        file_count,
+    })
 }
 
 /// Fetches all branches and tags, and returns the branch that the remote's HEAD names.

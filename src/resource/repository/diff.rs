@@ -14,7 +14,7 @@ const COMMITS_NAMED: usize = 10;
 
 pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChange>, Failure> {
     match actual {
-        Actual::Absent { upstream, obstacle, unseen, newest, files, missing_parents, unread, .. } => {
+        Actual::Absent { upstream, obstacle, unseen, newest, files, file_count, missing_parents, unread, .. } => {
             if let Some(obstacle) = obstacle {
                 let url = upstream.as_ref().map_or("URL", |upstream| &upstream.url);
                 return Err(refusal_to_clone(obstacle, desired, url));
@@ -30,7 +30,7 @@ pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChan
             let parents = missing_parents.clone();
             let (path, branch, url) = (desired.path.clone(), desired.branch.clone(), upstream.url.clone());
             let (newest, files) = (newest.clone(), files.clone());
-            let clone = NewClone { path, url, branch, commit, parents, newest, files };
+            let clone = NewClone { path, url, branch, commit, parents, newest, files, file_count: *file_count };
             let mut diff = one(RepositoryChange::Clone(clone));
             diff.warnings.clone_from(unread);
             if *unseen {

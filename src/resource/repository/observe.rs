@@ -131,11 +131,11 @@ fn absent(desired: &Desired, leftovers: bool) -> Result<Actual, Failure> {
         let target = Oid::from_str(head).map_err(git_failure("read a commit id", &desired.path))?;
         preview = clone::preview(desired, url, target)?;
     }
-    let clone::Preview { obstacle, unseen, newest, files } = preview;
+    let clone::Preview { obstacle, unseen, newest, files, file_count } = preview;
     let upstream = upstream.map(|(_, upstream)| upstream);
     let missing_parents = nearest.map(|nearest| missing_parents(&desired.path, nearest)).unwrap_or_default();
     let unread = configuration::left_out();
-    Ok(Actual::Absent { upstream, leftovers, obstacle, unseen, newest, files, missing_parents, unread })
+    Ok(Actual::Absent { upstream, leftovers, obstacle, unseen, newest, files, file_count, missing_parents, unread })
 }
 
 /// Returns the parent directories that a clone creates, the outermost first, by the same paths as other steps of the run have.

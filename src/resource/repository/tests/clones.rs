@@ -115,7 +115,8 @@ fn a_clone_that_cannot_be_finished_leaves_nothing() {
     let desired = to_clone(&bench, &url);
     let commit = git(&bench.seed(), &["rev-parse", "HEAD"]).trim().to_owned();
     let (path, branch) = (desired.path.clone(), desired.branch.clone());
-    let change = NewClone { path, url, branch, commit, parents: Vec::new(), newest: None, files: Vec::new() };
+    let change =
+        NewClone { path, url, branch, commit, parents: Vec::new(), newest: None, files: Vec::new(), file_count: 0 };
     let failure = super::bench::execute(&desired, &RepositoryChange::Clone(change), "run-1").unwrap_err();
     assert!(failure.message.contains("git LFS"), "{failure:?}");
     assert!(!bench.dir.path().join("deep").exists());
