@@ -307,7 +307,9 @@ fn mark_provisional(
 /// Returns whether a planned change of the earlier step may alter what was observed of the later one.
 fn touches(reason: &Reason, earlier: &Step, change: &AnyChange) -> bool {
     match reason {
-        Reason::After | Reason::Table | Reason::TableOfRedshift => true,
+        Reason::After | Reason::Table => true,
+        // On PostgreSQL it is another table, and an exact plan must not become a provisional one for it.
+        Reason::TableOfRedshift => false,
         Reason::Path(path) | Reason::Read(path) => earlier.resource.effect(change, path) >= Effect::Alters,
     }
 }

@@ -147,9 +147,15 @@ impl Targets {
             let theirs_located = located(&theirs);
             conflicts(&[theirs, own.clone()], &[theirs_located, own_located.clone()]).into_iter().next()
         };
+        // Of two tables that are one on the server, the later step is blocked, when its turn comes.
+        let is_table = |claim: &Claim| matches!(claim, Claim::Table { .. } | Claim::Series { .. });
         let by_plan_file = steps.iter().enumerate().filter(|(other, _)| *other != index);
         let mut conflict = by_plan_file
-            .filter_map(|(other, step)| Some((other, against(of(&step.resource.claims(&Unseen).owns))?)))
+            .filter_map(|(other, step)| {
+                let mut theirs = step.resource.claims(&Unseen).owns;
+                theirs.retain(|claim| other < index || !is_table(claim));
+                Some((other, against(of(&theirs))?))
+            })
             .next();
         let mut seen = self.observed_claims.lock().unwrap_or_else(PoisonError::into_inner);
         if conflict.is_none() {

@@ -62,13 +62,16 @@ impl Environment {
         self.process.keys().filter_map(|name| name.to_str().map(str::to_owned)).collect()
     }
 
-    /// Returns the variables that git gets beside those of a worker: all but those in `withheld`, those that direct git itself, and
+    /// Returns the variables that git may get beside those of a worker: all but those in `withheld`, those that direct git itself, and
     /// those whose value shows a secret.
     pub fn for_git(&self, withheld: &BTreeSet<String>, shows_secret: impl Fn(&str) -> bool) -> Variables {
         let is_passed_on = |(name, value): &(&OsString, &OsString)| {
             let name = name.to_string_lossy();
             // A worker keeps those that say how remotes are reached. GIT_DIR and others would lead it to another repository.
-            !name.starts_with("GIT_") && !withheld.contains(&*name) && !shows_secret(&value.to_string_lossy())
+            (!name.starts_with("GIT_") || is_for_logins(&name))
+                && name != "PGPASSWORD"
+                && !withheld.contains(&*name)
+                && !shows_secret(&value.to_string_lossy())
         };
         let owned = |(name, value): (&OsString, &OsString)| (name.clone(), Secret::copy_of(value.as_bytes()));
         self.process.iter().filter(is_passed_on).map(owned).collect()
@@ -99,6 +102,43 @@ pub type Variables = Vec<(OsString, Secret)>;
 /// What git gets beside the environment of this process, and the names of all variables of the launching process.
 static FOR_GIT: OnceLock<(Variables, Vec<String>)> = OnceLock::new();
 
+/// What credential helpers and ssh read to log in.
+const FOR_LOGINS: [&str; 25] = [
+    "BITBUCKET_TOKEN",
+    "CI_JOB_TOKEN",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "GH_CONFIG_DIR",
+    "GH_ENTERPRISE_TOKEN",
+    "GH_HOST",
+    "GH_TOKEN",
+    "GITHUB_ENTERPRISE_TOKEN",
+    "GITHUB_TOKEN",
+    "GITLAB_HOST",
+    "GITLAB_TOKEN",
+    "GIT_PASSWORD",
+    "GIT_TOKEN",
+    "GIT_USERNAME",
+    "GLAB_CONFIG_DIR",
+    "GNUPGHOME",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "GPG_TTY",
+    "KRB5CCNAME",
+    "KRB5_CONFIG",
+    "PASSWORD_STORE_DIR",
+    "SSH_AUTH_SOCK",
+    "XDG_CACHE_HOME",
+    "XDG_DATA_HOME",
+    "XDG_RUNTIME_DIR",
+];
+/// How the names begin that the tools of hosting providers read.
+const FOR_LOGINS_AT: [&str; 3] = ["AWS_", "AZURE_", "CLOUDSDK_"];
+
+/// Returns whether credential helpers or ssh use a variable to log in. git gets no others, unless its configuration names them:
+/// they may be secrets of other programs, or make git write files (`SSLKEYLOGFILE`) or ask (`SSH_ASKPASS`).
+pub fn is_for_logins(name: &str) -> bool {
+    FOR_LOGINS.contains(&name) || FOR_LOGINS_AT.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// Sets what git gets beside the environment of this process, which is a worker, and the names of all variables of the launcher.
 pub fn set_for_git(variables: Variables, of_launcher: Vec<String>) {
     let _ = FOR_GIT.set((variables, of_launcher));
@@ -111,11 +151,14 @@ pub fn withheld_from_git() -> Vec<&'static str> {
     of_launcher.iter().map(String::as_str).filter(|name| !is_passed_on(name)).collect()
 }
 
-/// Returns what git gets beside the environment of this process, which takes precedence.
-pub fn for_git() -> impl Iterator<Item = (&'static OsStr, &'static OsStr)> {
+/// Returns what git gets beside the environment of this process, which takes precedence: what is for logins, and what its own
+/// configuration names.
+pub fn for_git(is_named: impl Fn(&str) -> bool) -> impl Iterator<Item = (&'static OsStr, &'static OsStr)> {
     let variables = FOR_GIT.get().into_iter().flat_map(|(variables, _)| variables);
     let set = variables.map(|(name, value)| (name.as_os_str(), OsStr::from_bytes(value.expose())));
-    set.filter(|(name, _)| name.to_str().is_none_or(|name| variable(name).is_none()))
+    set.filter(move |(name, _)| {
+        name.to_str().is_some_and(|name| variable(name).is_none() && (is_for_logins(name) || is_named(name)))
+    })
 }
 
 /// Returns a variable of this process, unless it is unset.

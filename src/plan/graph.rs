@@ -1,7 +1,8 @@
 //! Decides which step waits for which: `after`, and the order that follows from the claims.
 //!
 //! `after` has priority. A directory normally comes before the steps inside it, but an `after` can reverse that, as in
-//! Puppet's relationship graph: the step that runs first creates the parents. Every other cycle is an error: a checkout
+//! Puppet's relationship graph: the step that runs first creates the parents. What a step only reads, and links on the way, yield
+//! too. Every other cycle is an error: a checkout
 //! cannot be cloned around existing files, and a table cannot be created before its parent.
 
 use std::cmp::Reverse;
@@ -101,13 +102,6 @@ impl Graph {
             add_unless_after(candidates, &mut edges, &mut inside_and_before);
         }
         for (index, node) in nodes.iter().enumerate() {
-            for edge in owners.holders_of_links(node.located, nodes) {
-                if !waits(&edges, edge.0, index) && !edges[index].contains(&edge) {
-                    edges[index].push(edge);
-                }
-            }
-        }
-        for (index, node) in nodes.iter().enumerate() {
             for other in owners.makers_on_redshift(node.located) {
                 let is_known = edges[index].iter().any(|(step, reason)| *step == other && *reason == Reason::Table);
                 if !is_known && !waits(&edges, other, index) {
@@ -119,9 +113,17 @@ impl Graph {
                     edges[index].push(edge);
                 }
             }
-            // `After` comes last, because it says least about which changes matter.
-            edges[index].sort_by_key(|(_, reason)| *reason == Reason::After);
         }
+        // What a step reads may be what reaches the checkout, such as a key. So links come last.
+        for (index, node) in nodes.iter().enumerate() {
+            for edge in owners.holders_of_links(node.located, nodes) {
+                if !waits(&edges, edge.0, index) && !edges[index].contains(&edge) {
+                    edges[index].push(edge);
+                }
+            }
+        }
+        // `After` comes last, because it says least about which changes matter.
+        edges.iter_mut().for_each(|edges| edges.sort_by_key(|(_, reason)| *reason == Reason::After));
         let sequence = sequence(&edges)?;
         Ok(Self { edges, sequence, locks: locks(nodes), inside_and_before })
     }
@@ -259,7 +261,8 @@ impl<'a> Owners<'a> {
             for around in link.ancestors().skip(1) {
                 for (step, at) in self.paths.get(around).into_iter().flatten() {
                     if matches!(nodes[*step].located.owns[*at], Claim::Checkout(_)) {
-                        holders.push((*step, Reason::Path(respelled(link, around, nodes[*step].written, *at))));
+                        // The link is there now, whatever becomes of the checkout.
+                        holders.push((*step, Reason::Read(respelled(link, around, nodes[*step].written, *at))));
                     }
                 }
             }
@@ -542,7 +545,7 @@ mod tests {
         };
         let code = Claims { owns: vec![Claim::Checkout("/srv/code".into())], ..directory("/srv/code") };
         let made = graph(&[(&[], linked("/opt/app", "/srv/code/current")), (&[], code.clone())]).unwrap();
-        assert_eq!(made.before(0), [(1, Reason::Path("/srv/code/current".into()))]);
+        assert_eq!(made.before(0), [(1, Reason::Read("/srv/code/current".into()))]);
         let made = graph(&[(&[], linked("/srv", "/srv/code/up")), (&[], code)]).unwrap();
         assert_eq!(made.sequence(), [0, 1]);
     }

@@ -229,8 +229,8 @@ proptest! {
                         prop_assert!(place(*other) < place(index));
                         let model = match reason {
                             Reason::After => after.contains(other),
-                            Reason::Read(_) => is_read(&steps[*other].0, claims),
-                            Reason::Path(_) => brings(&steps[*other].0, claims) || holds_link(&steps[*other].0, claims),
+                            Reason::Read(_) => is_read(&steps[*other].0, claims) || holds_link(&steps[*other].0, claims),
+                            Reason::Path(_) => brings(&steps[*other].0, claims),
                             Reason::Table => brings(&steps[*other].0, claims),
                             Reason::TableOfRedshift => brings(&folded(&steps[*other].0), &folded(claims)),
                         };

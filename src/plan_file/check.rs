@@ -159,7 +159,7 @@ impl PlanFile {
             ),
             Reason::InGitDirectory => (
                 format!(
-                    "one of the steps `{first}` and `{second}` manages something inside of the other's git directory that git writes: {claim}"
+                    "one of the steps `{first}` and `{second}` manages a directory in the other's git directory, or a file that git writes there: {claim}"
                 ),
                 "leave the git directory to the step of the checkout; it belongs to the `run_as` user of that step",
             ),
@@ -268,7 +268,9 @@ impl PlanFile {
         let mut problems = Vec::new();
         for (who, place, source) in of_steps.collect::<Vec<_>>().into_iter().chain(of_connections) {
             let brought = source.files().into_iter().find_map(|file| {
-                let step = steps.iter().find(|step| brings(step, file, host))?;
+                // A command may read another line of a file that is only edited.
+                let is_whole = source.file() == Some(file);
+                let step = steps.iter().find(|step| brings(step, file, is_whole, host))?;
                 Some((file, step))
             });
             if let Some((file, step)) = brought {
@@ -294,8 +296,9 @@ impl PlanFile {
     /// Returns the problem if a step makes a template that this step uses. A checkout that also contains the plan file is not a
     /// problem, because both come with the next pull.
     fn brought_companion(&self, step: &Step, file: &Companion, steps: &[Step], host: &dyn Host) -> Option<Diagnostic> {
-        let holds_plan_file = |step: &Step| matches!(&self.folder, Folder::At(folder) if brings(step, folder, host));
-        let by = steps.iter().find(|other| brings(other, &file.path, host) && !holds_plan_file(other))?;
+        let holds_plan_file =
+            |step: &Step| matches!(&self.folder, Folder::At(folder) if brings(step, folder, true, host));
+        let by = steps.iter().find(|other| brings(other, &file.path, true, host) && !holds_plan_file(other))?;
         let (shown, target) = (file.shown(), by.resource.target());
         let message = format!("step `{}` uses the template {shown}, which step `{}` makes", step.id, by.id);
         Some(Diagnostic::at(self.place(&step.id), message).related(self.place(&by.id), "the other step").help(format!(
@@ -398,13 +401,12 @@ fn claims(
     claims
 }
 
-/// Returns whether a step creates or changes the file at this path.
-fn brings(step: &Step, path: &Path, host: &dyn Host) -> bool {
+/// Returns whether a step creates the file at this path, or with `edits` changes a part of it.
+fn brings(step: &Step, path: &Path, edits: bool, host: &dyn Host) -> bool {
     let path = host.path(path);
     step.resource.claims(host).owns.iter().any(|claim| match claim {
-        Claim::File(own) | Claim::EditedFile { path: own, usage: FileUse::Edits | FileUse::MayEdit } => {
-            host.path(own) == path
-        }
+        Claim::File(own) => host.path(own) == path,
+        Claim::EditedFile { path: own, usage: FileUse::Edits | FileUse::MayEdit } => edits && host.path(own) == path,
         Claim::Checkout(own) => path.starts_with(host.path(own)),
         _ => false,
     })

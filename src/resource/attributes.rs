@@ -216,13 +216,21 @@ pub fn inherited_foreign_group(place: &Place) -> Result<Option<String>, Failure>
     Ok((directory.mode & SET_GROUP_ID != 0).then(|| foreign_group(directory.gid)).flatten())
 }
 
-/// The names of an owner and a group, if this host has any for their numbers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The names of an owner and a group, if this host has any for their numbers. They are only shown: changes with other names are
+/// equal.
+#[derive(Debug, Clone, Default, Eq, Serialize, Deserialize)]
 pub struct AccountNames {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Box<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<Box<str>>,
+}
+
+impl PartialEq for AccountNames {
+    /// The numbers decide. A name may be unknown for a moment, while its server does not answer.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl AccountNames {
@@ -437,11 +445,11 @@ pub fn creation_denial(place: &Place, cx: &ObserveContext) -> Result<Option<Deni
 /// # Errors
 /// The owner of the tree does not exist on this host.
 pub fn parents_denial(missing: &[PathBuf], holder: &Stat, cx: &ObserveContext) -> Result<Option<Denial>, Failure> {
-    if fs::acts_as_root() && has_capability(Capability::ChangeOwner) {
+    if has_capability(Capability::ChangeOwner) {
         return Ok(None);
     }
     let own = fs::acting_ids().0;
-    let inherited = (holder.mode & SET_GROUP_ID != 0).then_some(holder.gid);
+    let mut inherited = (holder.mode & SET_GROUP_ID != 0).then_some(holder.gid);
     for (path, attributes) in missing.iter().zip(parent_attributes(missing.len(), cx)?) {
         let owner = attributes.uid.filter(|uid| *uid != own).map(|uid| format!("owner {}", name_or_id(uid)));
         let group = attributes.gid.filter(|gid| Some(*gid) != inherited && !fs::is_in_group(*gid));
@@ -450,6 +458,7 @@ pub fn parents_denial(missing: &[PathBuf], holder: &Stat, cx: &ObserveContext) -
             let (user, parent) = (acting_user(), fs::escape_path(path));
             return Ok(Some(Denial::InTree { user, parent, attribute }));
         }
+        inherited = inherited.filter(|_| attributes.mode.is_none_or(|mode| mode & SET_GROUP_ID != 0));
     }
     Ok(None)
 }

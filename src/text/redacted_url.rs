@@ -77,18 +77,21 @@ fn without_scp_password(url: &str) -> String {
     }
 }
 
-/// Replaces `word`, where it is not a part of a longer word.
+/// Replaces `word`. A short one is left where it is a part of a longer word.
 fn replace_word(text: &str, word: &str) -> String {
+    let is_short = word.chars().count() < 4;
     let mut shown = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find(word) {
-        let (before, after) = (&rest[..at], &rest[at + word.len()..]);
+    let mut end = 0;
+    for (at, _) in text.match_indices(word) {
+        let (before, after) = (&text[..at], &text[at + word.len()..]);
         let is_part = before.ends_with(char::is_alphanumeric) || after.starts_with(char::is_alphanumeric);
-        shown.push_str(before);
-        shown.push_str(if is_part { word } else { "…" });
-        rest = after;
+        if !(is_short && is_part) {
+            shown.push_str(&text[end..at]);
+            shown.push('…');
+            end = at + word.len();
+        }
     }
-    shown + rest
+    shown + &text[end..]
 }
 
 /// Returns the length of the user and host in a URL without its scheme.

@@ -8,7 +8,7 @@ const FOR_A_BYTE: usize = 2048;
 const FREE: usize = 512 << 10;
 
 /// Virtual memory, which is used only as far as the recursion goes.
-const MOST: usize = 1 << 30;
+const MOST: usize = 256 << 20;
 
 /// Calls `parse` on a stack with room for an expression of `code` bytes. Without it, an expression with thousands of operators would end
 /// the process: neither minijinja's compiler nor the destructors of sqlparser's trees limit their recursion.

@@ -345,7 +345,8 @@ async fn handshake(
     let list = steps.iter().map(|(task, _)| task.clone()).collect();
     let recording = telemetry::filter().map(|filter| (filter.to_string(), NAMESPACES.fetch_add(1, Ordering::Relaxed)));
     let makes_changes = capabilities::makes_changes();
-    let (run, variables) = (workers.run.clone(), workers.variables.clone());
+    let run = workers.run.clone();
+    let variables = if runs_git { workers.variables.clone() } else { Vec::new() };
     let greeting = Request::Greeting { version: VERSION, run, steps: list, makes_changes, recording, variables };
     frame::send(input, &greeting).await?;
     match frame::receive(output).await? {

@@ -14,7 +14,7 @@ use crate::telemetry::Record;
 
 /// The protocol version of this build. A worker is the same binary, so another version means that the file was replaced
 /// meanwhile.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// The maximum length of a frame (64 MiB).
 const MAX_FRAME: u32 = 64 << 20;

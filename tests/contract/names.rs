@@ -153,7 +153,7 @@ fn users_and_owners_in_reasons_are_shown_by_name() {
         "run_as: mallory, compose_env: { file: /srv/app/c.yml, variable: PW, value: { env: PW } }",
         "chown mallory /srv/app
         printf 'services: { a: { image: x, environment: { PW: old } } }' > /srv/app/c.yml; chown ubuntu /srv/app/c.yml",
-        "/srv/app/c.yml belongs to ubuntu, and its new version would not",
+        "/srv/app/c.yml belongs to ubuntu, and the edited file would belong to the step's user",
     );
     blocked(
         "run_as: mallory, repository: { path: /srv/app/r, url: /srv/none, branch: main }",

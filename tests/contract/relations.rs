@@ -377,7 +377,9 @@ fn directories_inside_a_git_directory_are_refused() {
             sandbox.write("/srv/git.yaml", "root", format!("name: git\nsteps:\n{steps}"));
             let refused = sandbox.provision("root", ["validate", "/srv/git.yaml"]).run().exits(1);
             assert!(
-                refused.stderr.contains("manages something inside of the other's git directory that git writes"),
+                refused
+                    .stderr
+                    .contains("manages a directory in the other's git directory, or a file that git writes there"),
                 "{refused}"
             );
         }

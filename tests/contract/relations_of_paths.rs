@@ -179,7 +179,7 @@ fn files_that_a_repository_step_writes_belong_to_no_other_step() {
         ".",
     ] {
         write_plan(&sandbox, &step(file));
-        refuses(&sandbox, &["manages something inside of the other's git directory that git writes"]);
+        refuses(&sandbox, &["manages a directory in the other's git directory, or a file that git writes there"]);
     }
     for file in ["hooks/post-merge", "info/exclude", "config", "description", "refs-of-mine"] {
         write_plan(&sandbox, &step(file));

@@ -276,7 +276,10 @@ impl Git {
                 command.arg("-c").arg(format!("include.path={}", path.display()));
             }
         }
-        command.args(args).current_dir(&self.folder).envs(environment::for_git());
+        command
+            .args(args)
+            .current_dir(&self.folder)
+            .envs(environment::for_git(|name| withheld::is_named(&self.settings, name)));
         command.env("GIT_DIR", git_dir).env("PROVISION_SCRATCH", &self.scratch);
         if let Some(common) = &self.common {
             command.env("GIT_COMMON_DIR", common);
@@ -355,8 +358,8 @@ fn append(path: &Path, text: &str) -> Result<(), Failure> {
 }
 
 /// Checks once per process that git is installed and new enough. A list of refs that succeeds needs no check, which takes some
-/// milliseconds: every version of git can do it without writing anything.
-fn check_version() -> Result<(), Failure> {
+/// milliseconds: each version that reads the settings can do it without writing anything.
+pub fn check_version() -> Result<(), Failure> {
     static GOOD: OnceLock<()> = OnceLock::new();
     if GOOD.get().is_some() {
         return Ok(());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use git2::Oid;
 
-use super::command::Git;
+use super::command::{Git, check_version};
 use super::scratch::Scratch;
 use super::site::Site;
 use crate::failure::Failure;
@@ -73,6 +73,7 @@ fn ask_for_branch(site: &Site<'_>) -> Result<Answer, Failure> {
     if let Some(head) = head {
         return Ok(Answer { head: Some(commit(site.url, &head)?), ..Answer::default() });
     }
+    check_version()?;
     keep_nearest(&mut branches);
     answer.more_branches = count - branches.len();
     answer.branches = branches.into_iter().map(|(_, name)| name).collect();

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use git2::Repository;
-use rustix::fs::{FlockOperation, StatVfsMountFlags, flock, statvfs};
+use rustix::fs::{FlockOperation, flock};
 
 use super::command::Git;
 use super::site::{CheckoutState, Site};
@@ -166,11 +166,7 @@ impl Scratch {
 
 /// Returns where scratch directories are created, the best place first.
 fn places() -> [PathBuf; 2] {
-    let mut places = [PathBuf::from("/dev/shm"), environment::temporary_directory()];
-    // A program of the user's finds a program there.
-    let is_noexec = |path: &PathBuf| statvfs(path).is_ok_and(|at| at.f_flag.contains(StatVfsMountFlags::NOEXEC));
-    places.sort_by_key(is_noexec);
-    places
+    [PathBuf::from("/dev/shm"), environment::temporary_directory()]
 }
 
 /// Removes the acting user's scratch directories whose process was killed.

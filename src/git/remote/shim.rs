@@ -31,7 +31,7 @@ while [ "$count" -gt 0 ]; do
 	shift
 	count=$((count - 1))
 	case $past$word in
-	-[bcDEeFIiJLlmOopQRSWwB])
+	-[bcDEeFIiJLlmOoPpQRSWwB])
 		value=$1
 		[ "$count" -eq 0 ] || shift
 		count=$((count - 1))

@@ -166,10 +166,21 @@ pub fn prepare(own: &SshCommand, variant: Option<&str>, at: &Path) -> Result<Ssh
     let in_path = in_search_path("ssh");
     let shim = in_path.as_ref().or(by_path.as_ref()).map(|real| shim::create(at, real)).transpose()?;
     let file = format!("-F {}", shell_quoted(&at.join(STRICT_CONFIG).to_string_lossy()));
-    let parts = command.split_once(program).filter(|_| is_ssh);
+    // The word itself, and not the same letters in a value before it.
+    let at_word = command.match_indices(program).map(|(at, _)| at).find(|at| {
+        let (before, after) = (&command[..*at], &command[at + program.len()..]);
+        (before.is_empty() || before.ends_with([' ', '\t', '"', '\'']))
+            && (after.is_empty() || after.starts_with([' ', '\t', '"', '\'']))
+    });
+    let parts = at_word.map(|at| (&command[..at], &command[at + program.len()..])).filter(|_| is_ssh);
     if let (Some((before, after)), Some(shim)) = (parts, &shim) {
-        let real = by_path.map(|real| format!("PROVISION_SSH={} ", shell_quoted(&real.to_string_lossy())));
-        let (real, shim) = (real.unwrap_or_default(), shell_quoted(&shim.to_string_lossy()));
+        let real = match &by_path {
+            Some(real) => format!("PROVISION_SSH={} ", shell_quoted(&real.to_string_lossy())),
+            // The shell expands `~` and variables in an assignment.
+            None if program.contains('/') => format!("PROVISION_SSH={program} "),
+            None => String::new(),
+        };
+        let shim = shell_quoted(&shim.to_string_lossy());
         // The last `-F` counts.
         let file = if named.is_some() { format!(" {file}") } else { String::new() };
         let command = format!("{before}{real}/bin/sh {shim}{after}{file}");
@@ -199,8 +210,12 @@ fn is_script_with_config(command: &str, folder: &Path) -> bool {
     let mut text = Vec::new();
     let read = File::open(path).and_then(|file| file.take(MAX_SCRIPT).read_to_end(&mut text));
     let text = String::from_utf8_lossy(&text);
-    let mut words = text.split(|letter: char| letter.is_whitespace() || "'\"".contains(letter));
-    read.is_ok() && text.starts_with("#!") && words.any(|word| word.starts_with("-F"))
+    let names_config = |line: &str| {
+        let mut words = line.split(|letter: char| letter.is_whitespace() || "'\"".contains(letter));
+        let is_ssh = |word: &str| word.rsplit('/').next() == Some("ssh");
+        !line.trim_start().starts_with('#') && words.any(is_ssh) && words.any(|word| word.starts_with("-F"))
+    };
+    read.is_ok() && text.starts_with("#!") && text.replace("\\\n", " ").lines().any(names_config)
 }
 
 /// Returns the word by which a simple command names a configuration file (`-F`), and the file. It may be `none`.

@@ -79,7 +79,9 @@ pub fn same_url(one: &str, other: &str) -> bool {
         (Some(one), Some(other)) => one == other,
         _ => true,
     };
-    same_user && one.reached == other.reached
+    // Only across the two forms it is not known where the path begins.
+    let same_root = one.is_scp != other.is_scp || one.is_in_home == other.is_in_home;
+    same_user && same_root && one.reached == other.reached
 }
 
 /// A URL without what makes no difference.
@@ -88,6 +90,9 @@ struct Spelling {
     reached: (String, String, String, String),
     /// The user in whose home the path begins.
     user_of_home: Option<String>,
+    is_in_home: bool,
+    /// Whether it has the form `host:path`.
+    is_scp: bool,
 }
 
 impl Spelling {
@@ -103,11 +108,17 @@ impl Spelling {
             let below_home = path.strip_prefix("/~/").or((!path.starts_with('/')).then_some(path.as_str()));
             let user_of_home = below_home.and(ssh.login.rsplit_once('@')).map(|(user, _)| user.to_owned());
             let path = without_end(below_home.unwrap_or(&path).trim_start_matches('/'));
-            return Self { reached: reached("ssh", &ssh.name, ssh.port.as_deref(), path), user_of_home };
+            let reached = reached("ssh", &ssh.name, ssh.port.as_deref(), path);
+            return Self { reached, user_of_home, is_in_home: below_home.is_some(), is_scp: scheme.is_empty() };
         }
         if is_local(url) {
             let path = url.strip_prefix("file://").unwrap_or(url).trim_end_matches('/');
-            return Self { reached: reached("file", "", None, path), user_of_home: None };
+            return Self {
+                reached: reached("file", "", None, path),
+                user_of_home: None,
+                is_in_home: false,
+                is_scp: false,
+            };
         }
         let plain = without_login(&scheme, rest);
         let rest = plain.split_once("://").map_or("", |(_, rest)| rest);
@@ -120,6 +131,8 @@ impl Spelling {
         Self {
             reached: reached(&scheme, host, port.filter(|port| !port.is_empty()), without_end(&path)),
             user_of_home: None,
+            is_in_home: false,
+            is_scp: false,
         }
     }
 }
@@ -214,16 +227,7 @@ mod tests {
                 "https://u:p@git.example/o/%72.git/",
                 "https://git.example:/o/r",
             ],
-            &[
-                "git@h:o/r",
-                "ssh://git@h/o/r",
-                "git@h:o/r.git",
-                "ssh://git@H:22/o/r",
-                "h:o/r",
-                "ssh://h/~/o/r",
-                "git+ssh://git@h/o/r/",
-                "git@h:/o/r",
-            ],
+            &["git@h:o/r", "ssh://git@h/o/r", "git@h:o/r.git", "ssh://git@H:22/o/r", "h:o/r", "git+ssh://git@h/o/r/"],
             &["ssh://git@h:2222/o/r", "ssh://h:2222/o/r.git"],
             &["http://h/o/r", "http://h:80/o/r"],
             &["git://h/o/r", "git://h:9418/o/r.git"],
@@ -244,10 +248,13 @@ mod tests {
             ("https://h/o/r", "https://h/o/r2"),
             ("https://h/a%2Fb", "https://h/a/b"),
             ("/srv/app", "/srv/app.git"),
+            ("git@h:o/r", "git@h:/o/r"),
+            ("ssh://h/o/r", "ssh://h/~/o/r"),
             ("https://h:8443/r", "https://h/r"),
         ] {
             assert!(!same_url(one, other), "{one} {other}");
         }
+        assert!(same_url("git@h:o/r", "ssh://git@h/~/o/r") && same_url("git@h:/o/r", "ssh://git@h/o/r"));
         assert!(same_url("ssh://alice@h/srv/r", "ssh://bob@h/srv/r"), "the path is that of the host");
     }
 

@@ -7,17 +7,10 @@ use crate::host::environment;
 use crate::host::users::{acting_user, is_launcher};
 
 /// What ssh uses for a login.
-const OF_SSH: [&str; 3] = ["SSH_AUTH_SOCK", "SSH_ASKPASS", "KRB5CCNAME"];
+const OF_SSH: [&str; 2] = ["SSH_AUTH_SOCK", "KRB5CCNAME"];
 /// What git and common credential helpers use for one.
-const OF_WEB: [&str; 7] = [
-    "SSH_ASKPASS",
-    "KRB5CCNAME",
-    "XDG_RUNTIME_DIR",
-    "DBUS_SESSION_BUS_ADDRESS",
-    "GITHUB_TOKEN",
-    "GH_TOKEN",
-    "GITLAB_TOKEN",
-];
+const OF_WEB: [&str; 6] =
+    ["KRB5CCNAME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "GITHUB_TOKEN", "GH_TOKEN", "GITLAB_TOKEN"];
 /// What a refused login is called.
 const REFUSED: [&str; 6] = [
     "could not read username",
@@ -35,11 +28,6 @@ pub fn explain(failure: Failure, resolved: &str, settings: &Settings) -> Failure
     if !is_ssh && !REFUSED.iter().any(|words| message.contains(words)) {
         return failure;
     }
-    let commands: Vec<&str> = settings
-        .keys("credential.", "helper")
-        .chain(settings.keys("core.", "sshcommand"))
-        .filter_map(|key| settings.get(key))
-        .collect();
     // Every session has these. Only a helper uses them.
     let has_helper = settings.keys("credential.", "helper").next().is_some();
     let is_of_session = |name: &str| ["XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"].contains(&name);
@@ -50,8 +38,7 @@ pub fn explain(failure: Failure, resolved: &str, settings: &Settings) -> Failure
             && REFUSED.iter().any(|words| message.contains(words))
     };
     let names = environment::withheld_from_git();
-    let names =
-        names.into_iter().filter(|name| is_usual(name) || commands.iter().any(|text| names_variable(text, name)));
+    let names = names.into_iter().filter(|name| is_usual(name) || is_named(settings, name));
     let names: Vec<&str> = names.collect();
     if names.is_empty() {
         return failure;
@@ -59,7 +46,7 @@ pub fn explain(failure: Failure, resolved: &str, settings: &Settings) -> Failure
     let are = if names.len() == 1 { "is" } else { "are" };
     let why = match is_launcher() {
         true => {
-            format!("{} {are} not passed on to git, because the plan file reads a secret from there", names.join(", "))
+            format!("{} {are} not passed on to git, because the plan file uses the value as a secret", names.join(", "))
         }
         false => {
             format!("{} of the user who starts provision {are} not passed on to {}", names.join(", "), acting_user())
@@ -67,6 +54,15 @@ pub fn explain(failure: Failure, resolved: &str, settings: &Settings) -> Failure
     };
     let hint = failure.hint.as_ref().map_or_else(|| why.clone(), |hint| format!("{hint}\n{why}"));
     failure.hint(hint)
+}
+
+/// Returns whether a command in git's configuration names the variable.
+pub fn is_named(settings: &Settings, name: &str) -> bool {
+    let commands = settings.keys("credential.", "helper").chain(settings.keys("core.", "sshcommand"));
+    commands
+        .chain(settings.keys("core.", "askpass"))
+        .filter_map(|key| settings.get(key))
+        .any(|text| names_variable(text, name))
 }
 
 /// Whether a shell would insert the variable into this text: `$NAME` or `${NAME…}`.

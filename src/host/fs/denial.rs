@@ -9,7 +9,7 @@ use rustix::io::{Errno, retry_on_intr};
 use serde::{Deserialize, Serialize};
 
 use super::descriptor::open_at;
-use super::{Dir, Error, Stat, acting_ids, escape_path};
+use super::{Dir, Error, Stat, acting_ids, acts_as_root, escape_path};
 use crate::host::capabilities::{Capability, has_capability, is_confined_to_planning, missing_write_all};
 use crate::host::users::{acting_user, as_root};
 use crate::text::{path_of_name, shell_word};
@@ -100,6 +100,7 @@ impl Denial {
                 format!("root was denied it: on NFS with root_squash, change {} on the server", word(dir))
             }
             Self::NotWritable { .. } => "set run_as: root on the step, or the user that owns the directory".to_owned(),
+            Self::InTree { .. } if acts_as_root() => Capability::ChangeOwner.hint(),
             Self::InTree { parent, .. } => {
                 format!(
                     "add a `directory` step for {} that acts as root, or set run_as: root on this step",

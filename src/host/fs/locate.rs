@@ -102,7 +102,9 @@ impl Locator {
         let entry = known.entry(id(meta)).or_insert_with(|| {
             let mounts = self.mounts.get_or_init(Mounts::read);
             let is_same = |path: &PathBuf| std::fs::symlink_metadata(path).is_ok_and(|other| id(&other) == id(meta));
-            let first = meta.is_dir().then(|| mounts.ways_to(way).into_iter().find(is_same)).flatten();
+            // Its parent is known by the right path already, so only the top of a mount has another one.
+            let is_top = meta.is_dir() && (mounts.is_point(way) || !is_same(&found.to_path_buf()));
+            let first = is_top.then(|| mounts.ways_to(way).into_iter().find(is_same)).flatten();
             first.unwrap_or_else(|| found.to_path_buf())
         });
         entry.clone()

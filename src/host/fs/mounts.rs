@@ -30,6 +30,11 @@ impl Mounts {
         Self(table.split(|byte| *byte == b'\n').filter_map(mount).collect())
     }
 
+    /// Returns whether something is mounted at this path.
+    pub(super) fn is_point(&self, path: &Path) -> bool {
+        self.0.iter().any(|mount| mount.point == path)
+    }
+
     /// Returns all paths to a directory by which it may be reached. Those in the mount of most of its file system come first. A
     /// path may be hidden by another mount, so it has to be compared.
     pub(super) fn ways_to(&self, path: &Path) -> Vec<PathBuf> {

@@ -125,6 +125,14 @@ impl SecretSource {
         }
     }
 
+    /// Returns the file whose content is the secret, or has it.
+    pub fn file(&self) -> Option<&Path> {
+        match &self.origin {
+            Origin::File(path) => Some(path),
+            Origin::Env(_) | Origin::Nothing(_) | Origin::Command(_) => None,
+        }
+    }
+
     /// Returns a shell command line that prints the secret.
     pub fn manual(&self) -> String {
         let mut line = match &self.origin {

@@ -8,7 +8,7 @@
 use crate::text::nearest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -80,6 +80,8 @@ const UNSUPPORTED: &[&str] = &[
 
 /// The address that stands for this machine.
 pub(super) const LOCAL: &str = "127.0.0.1";
+/// The directories in which servers of this host have their sockets.
+const DEFAULT_SOCKETS: [&str; 3] = ["/run/postgresql", "/var/run/postgresql", "/tmp"];
 
 /// The address of a server, the login and the TLS settings. A password is only in a [`Secret`].
 #[derive(Clone, Deserialize)]
@@ -171,7 +173,11 @@ impl Endpoint {
         for server in self.servers() {
             let host = match &server.host {
                 Host::Tcp(host) => one(host),
-                Host::Unix(_) => LOCAL.to_owned(),
+                Host::Unix(folder) if DEFAULT_SOCKETS.iter().any(|known| folder == Path::new(known)) => {
+                    LOCAL.to_owned()
+                }
+                // It may belong to a server in a container, or be a tunnel to another host.
+                Host::Unix(folder) => folder.components().collect::<PathBuf>().display().to_string(),
             };
             addresses.insert((host, server.port));
             addresses.extend(server.name.as_deref().map(|name| (one(name), server.port)));

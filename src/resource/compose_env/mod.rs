@@ -83,10 +83,12 @@ impl Resource for ComposeEnv {
         let homes = text.and_then(|text| occurrences::homes(&text, &self.variable, self.service.as_deref()));
         let only_in_env_file =
             homes.as_ref().is_some_and(|homes| !homes.in_compose_file && !homes.in_env_file.is_empty());
+        let only_in_compose_file =
+            homes.as_ref().is_some_and(|homes| homes.in_compose_file && homes.in_env_file.is_empty());
         let referred = homes.map(|homes| homes.in_env_file);
         let may_be_in_env_file = referred.as_ref().is_none_or(|names| !names.is_empty());
         // With a literal in the compose file, the environment file can at most have settings of Compose.
-        let env_need = if may_be_in_env_file { Need::Path } else { Need::Read };
+        let env_need = if only_in_compose_file { Need::Read } else { Need::Path };
         let mut claims = Claims {
             owns: vec![Claim::Variable {
                 file: file.clone(),

@@ -10,7 +10,7 @@ use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use git2::{ObjectType, Oid, Repository, RepositoryInitOptions, TreeWalkMode, TreeWalkResult};
+use git2::{ObjectType, Oid, Repository, RepositoryInitOptions};
 
 use super::change::NewClone;
 use super::delta::deployed;
@@ -25,7 +25,7 @@ use crate::git::remote::{self, CheckoutState, DownloadError, History, Scratch};
 use crate::git::shared::Shared;
 use crate::git::work_area::lock_directory;
 use crate::git::{Obstacle, RepoPath, refs, tree_check};
-use crate::host::fs::{Dir, Place, escape_path};
+use crate::host::fs::{Dir, Place, acts_as_root, escape_path};
 use crate::host::process::inherited_umask;
 use crate::host::thread;
 use crate::resource::attributes::{parent_attributes, parents_denial};
@@ -56,14 +56,24 @@ pub fn obstacle_in_trees(top: &Path, cx: &ObserveContext) -> Result<Option<Obsta
         return Ok(None);
     }
     let place = Place::find(top)?;
-    let denial = parents_denial(&place.missing_paths(), &place.nearest().stat_self()?, cx)?;
+    let holder = place.nearest().stat_self()?;
+    if acts_as_root() {
+        let missing = place.missing_paths();
+        for (path, new) in missing.iter().zip(parent_attributes(missing.len(), cx)?) {
+            // Root clones into no directory that others can write to, so it creates none on the way.
+            let uid = new.uid.unwrap_or(0);
+            if uid != 0 || new.mode.is_some_and(|mode| mode & 0o022 != 0) {
+                return Ok(Some(Obstacle::Untrusted { path: escape_path(path), is_own: uid == 0 }));
+            }
+        }
+    }
+    let denial = parents_denial(&place.missing_paths(), &holder, cx)?;
     Ok(denial.map(Obstacle::of_denial_in_parent))
 }
 
-/// Creates the directory, with the mode that git gives it, and its missing parents, as other steps create them. Adds to
-/// `made` what it created. Goes by descriptors, since in a directory
-/// like /tmp somebody else can put a symlink in place of a missing name. What exists by now is checked like what was
-/// created, for the same reason.
+/// Creates the directory, with the mode that git gives it, and its missing parents, as other steps create them. Adds to `made` what
+/// it created. Goes by descriptors, since in a directory like /tmp somebody else can put a symlink in place of a missing name. What
+/// exists meanwhile is checked like what was created, for the same reason.
 fn create_directories(top: &Path, cx: &ObserveContext, made: &mut Vec<PathBuf>) -> Result<(), Failure> {
     let (mut dir, missing_parents, name) = Place::find(top)?.into_parts();
     let attributes = parent_attributes(missing_parents.len(), cx)?;
@@ -184,6 +194,10 @@ fn obstacle_in(repo: &Repository, target: Oid) -> Result<Option<Obstacle>, git2:
 
 /// How many files of a clone are listed. The list goes to another process and into the plan.
 const MAX_FILES: usize = 10_000;
+/// How long the list is, in bytes of paths.
+const MAX_LENGTH: usize = 4 << 20;
+/// How many files are counted. A remote can have a small tree that many others share.
+const MAX_COUNTED: usize = 2_000_000;
 
 /// What is known about the files of a commit before it is cloned.
 #[derive(Debug, Clone, Default)]
@@ -192,7 +206,7 @@ pub struct Preview {
     /// There is not enough space to check them.
     pub unseen: bool,
     pub newest: Option<DeployedCommit>,
-    /// The first files in it, in order of path.
+    /// Files in it, up to a limit.
     pub files: Vec<String>,
     pub file_count: usize,
 }
@@ -225,23 +239,29 @@ pub fn preview(desired: &Desired, url: &str, target: Oid) -> Result<Preview, Fai
 
 fn look_at(repo: &Repository, target: Oid) -> Result<Preview, git2::Error> {
     let commit = repo.find_commit(target)?;
-    let (mut files, mut file_count) = (Vec::new(), 0);
-    commit.tree()?.walk(TreeWalkMode::PreOrder, |folder, entry| {
-        if entry.kind() != Some(ObjectType::Tree) {
+    let newest = Some(deployed(&commit)?);
+    // It limits the depth of the tree.
+    if let Some(obstacle) = obstacle_in(repo, target)? {
+        return Ok(Preview { obstacle: Some(obstacle), newest, ..Preview::default() });
+    }
+    let (mut files, mut length, mut file_count) = (Vec::new(), 0, 0);
+    let mut trees = vec![(Vec::new(), commit.tree_id())];
+    while let Some((folder, id)) = trees.pop().filter(|_| file_count < MAX_COUNTED) {
+        for entry in &repo.find_tree(id)? {
+            let path = [&folder, entry.name_bytes()].concat();
+            if entry.kind() == Some(ObjectType::Tree) {
+                trees.push(([&path[..], b"/"].concat(), entry.id()));
+                continue;
+            }
             file_count += 1;
+            length += path.len();
+            if files.len() < MAX_FILES && length < MAX_LENGTH {
+                files.push(RepoPath::new(path).to_string());
+            }
         }
-        if entry.kind() != Some(ObjectType::Tree) && files.len() < MAX_FILES {
-            files.push(RepoPath::new([folder.as_bytes(), entry.name_bytes()].concat()).to_string());
-        }
-        TreeWalkResult::Ok
-    })?;
-    Ok(Preview {
-        obstacle: obstacle_in(repo, target)?,
-        unseen: false,
-        newest: Some(deployed(&commit)?),
-        files,
-        file_count,
-    })
+    }
+    files.sort();
+    Ok(Preview { obstacle: None, unseen: false, newest, files, file_count })
 }
 
 /// Fetches all branches and tags, and returns the branch that the remote's HEAD names.
