@@ -65,6 +65,8 @@ esac
 shown=$("$real" -G @OPTIONS@ -F "$config" "$@" </dev/null 2>/dev/null)
 value() { printf '%s\n' "$shown" | sed -n "s/^$1 //p"; }
 quoted() { printf '%s\n' "$1" | sed "s/'/'\\\\''/g; s/%/%%/g; s/^/'/; s/\$/'/"; }
+# ssh replaces %h, %n, %p and %r in a jump, as in a ProxyCommand.
+with_tokens() { printf '%s\n' "$1" | sed "s/'/'\\\\''/g; s/^/'/; s/\$/'/"; }
 
 proxy=$(value proxycommand | @REPLACE@)
 jump=$(value proxyjump)
@@ -76,18 +78,18 @@ case $jump in
 	jump=${jump%,}
 	proxy="env PROVISION_SSH=$(quoted "$real") /bin/sh $(quoted @PROGRAM@) -F $(quoted "$config")"
 	case $hop in
-	*@*) proxy="$proxy -l $(quoted "${hop%@*}")" ;;
+	*@*) proxy="$proxy -l $(with_tokens "${hop%@*}")" ;;
 	esac
 	hop=${hop##*@}
 	case $hop in
 	*]:* | [!\[]*:*)
-		proxy="$proxy -p $(quoted "${hop##*:}")"
+		proxy="$proxy -p $(with_tokens "${hop##*:}")"
 		hop=${hop%:*}
 		;;
 	esac
 	hop=${hop#"["}
 	hop=${hop%"]"}
-	proxy="$proxy ${jump:+-J $(quoted "$jump") }-W '[%h]:%p' $(quoted "$hop")"
+	proxy="$proxy ${jump:+-J $(with_tokens "$jump") }-W '[%h]:%p' $(with_tokens "$hop")"
 	if [ "$PROVISION_HOPS" -gt @MAX_HOPS@ ]; then
 		echo "ssh: jumphost loop via $hop" >&2
 		exit 255

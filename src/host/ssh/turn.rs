@@ -1,6 +1,6 @@
 //! One proof of a key at a time at a host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
@@ -21,6 +21,9 @@ static PROOFS: Gate = Gate::new(1, Duration::from_secs(600));
 const OTHERS: Duration = Duration::from_secs(30);
 /// The interval at which the name is tried. Sockets do not tell when a name becomes free.
 const INTERVAL: Duration = Duration::from_millis(20);
+
+/// The hosts at which another process kept its turn too long. They are not waited for again.
+static CROWDED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 /// The hosts that did not answer.
 static SILENT: Mutex<BTreeMap<String, Silence>> = Mutex::new(BTreeMap::new());
@@ -67,10 +70,16 @@ impl Turn {
 /// again when the process ends. `None` if another process keeps it too long, or if it is too long for a socket.
 fn name(host: &str) -> Option<UnixListener> {
     let address = SocketAddr::from_abstract_name(format!("provision/login/{host}")).ok()?;
+    let crowded = || CROWDED.lock().unwrap_or_else(PoisonError::into_inner);
+    let waits = !crowded().contains(host);
     let started = Instant::now();
     loop {
         match UnixListener::bind_addr(&address) {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && started.elapsed() < OTHERS => {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                if !waits || started.elapsed() >= OTHERS {
+                    crowded().insert(host.to_owned());
+                    return None;
+                }
                 std::thread::sleep(INTERVAL);
             }
             taken => return taken.ok(),

@@ -282,7 +282,7 @@ fn what_stands_in_the_place_of_a_file_is_refused() {
     assert!(host.plan().unwrap_err().message.contains(".env is a symlink, not a file"));
     std::fs::rename(host.path("docker-compose.yml"), host.path("real.yml")).unwrap();
     symlink("real.yml", host.path("docker-compose.yml")).unwrap();
-    assert!(host.plan().unwrap_err().hint.unwrap().contains("`cp -a --remove-destination "));
+    assert!(host.plan().unwrap_err().hint.unwrap().contains("another project to Docker Compose"));
     std::fs::remove_file(host.path("docker-compose.yml")).unwrap();
     assert!(host.plan().unwrap_err().message.contains("does not exist"));
     std::fs::create_dir(host.path("docker-compose.yml")).unwrap();
