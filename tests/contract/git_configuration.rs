@@ -137,7 +137,7 @@ fn variables_that_name_the_configuration_apply_to_local_work_too() {
     let sandbox = host();
     let plan = |variables: &[(&str, &str)]| {
         let plan = sandbox.provision("ubuntu", CODE).within(Duration::from_secs(30));
-        let plan = variables.iter().fold(plan, |plan, (name, value)| plan.env(*name, *value));
+        let plan = variables.iter().fold(plan, |plan, (name, value)| plan.env(name, *value));
         plan.run().step("step_planned", "repository")
     };
     sandbox.write("/home/ubuntu/.gitconfig", "ubuntu", "[broken\n");

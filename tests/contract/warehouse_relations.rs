@@ -40,7 +40,7 @@ fn quoted_names_are_told_apart_and_periods_that_never_come_are_not_waited_for() 
 ");
     let outcome = plan(&sandbox).exits(2);
     assert_eq!(outcome.step("step_planned", "child")["waits_for"][0], "series");
-    assert_eq!(outcome.step("step_planned", "more")["waits_for"].to_string().contains("upper"), true, "{outcome}");
+    assert!(outcome.step("step_planned", "more")["waits_for"].to_string().contains("upper"), "{outcome}");
     converges_in_one_apply(&sandbox);
     let names = sandbox.sql("SELECT relname FROM pg_class WHERE relnamespace = 's'::regnamespace AND relkind = 'r' ORDER BY relname COLLATE \"C\"");
     assert_eq!(names, "FOO\nFoo\nHist_2025_h2\nHist_2026_h1\nchild\nfoo\nmart\n");

@@ -11,6 +11,7 @@ const KEPT_NAMED: usize = 20;
 /// What is at the step's path.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "found", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "a step has one")]
 pub enum Actual {
     /// Nothing, or an empty directory.
     Absent {
@@ -27,7 +28,7 @@ pub enum Actual {
         unseen: bool,
         /// The commit at the head of the branch. `None` if it was not looked at.
         #[serde(default)]
-        newest: Option<DeployedCommit>,
+        newest: Option<Box<DeployedCommit>>,
         /// The files that are checked out, up to a limit.
         #[serde(default)]
         files: Vec<String>,

@@ -38,7 +38,7 @@ pub struct NewClone {
     pub parents: Vec<String>,
     /// The commit at the remote's head. `None` if there was no room to look at it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub newest: Option<DeployedCommit>,
+    pub newest: Option<Box<DeployedCommit>>,
     /// The files that are checked out, up to a limit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,

@@ -205,7 +205,7 @@ pub struct Preview {
     pub obstacle: Option<Obstacle>,
     /// There is not enough space to check them.
     pub unseen: bool,
-    pub newest: Option<DeployedCommit>,
+    pub newest: Option<Box<DeployedCommit>>,
     /// Files in it, up to a limit.
     pub files: Vec<String>,
     pub file_count: usize,
@@ -239,7 +239,7 @@ pub fn preview(desired: &Desired, url: &str, target: Oid) -> Result<Preview, Fai
 
 fn look_at(repo: &Repository, target: Oid) -> Result<Preview, git2::Error> {
     let commit = repo.find_commit(target)?;
-    let newest = Some(deployed(&commit)?);
+    let newest = Some(Box::new(deployed(&commit)?));
     // It limits the depth of the tree.
     if let Some(obstacle) = obstacle_in(repo, target)? {
         return Ok(Preview { obstacle: Some(obstacle), newest, ..Preview::default() });
