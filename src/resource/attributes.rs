@@ -1,17 +1,15 @@
 //! Owner, group and mode of a file or a directory: the desired and actual values, and the changes between them.
 
 use crate::failure::Failure;
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::directory::ModeRule;
 use super::value::{Account, Identity, Mode};
-use super::{Action, Description, ExecuteContext, ObserveContext};
+use super::{Action, Description};
 use crate::host::capabilities::{Capability, Id, has_capability, is_mapped, keeps_set_group_id};
 use crate::host::fs::{self, Denial, FileKind, Place, Stat};
-use crate::host::users::{acting_user, group_name_or_id, known_group, known_user, name_or_id};
+use crate::host::users::{acting_user, group_name_or_id, known_group, known_user};
 
 /// The desired owner and group as this host knows them, and the user that observes and would make the changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -393,74 +391,6 @@ fn chown_risk(lost: &[String]) -> Option<String> {
 /// Returns the failure for a change that is prevented by something. `what` is what cannot be done.
 pub fn refusal(what: &str, denial: &Denial) -> Failure {
     Failure::new(format!("{what}: {}", denial.reason())).hint(denial.hint())
-}
-
-/// Creates the missing parents, and returns the directory for the entry. In a tree of another step a parent gets the
-/// attributes that this step gives to directories, so that the tree remains converged.
-///
-/// # Errors
-/// The owner of the tree does not exist on this host, or a system call fails.
-pub fn create_parents(place: Place, cx: &ExecuteContext) -> Result<fs::Dir, Failure> {
-    let attributes = parent_attributes(place.missing_parents.len(), cx)?;
-    Ok(place.create_parents(&attributes)?)
-}
-
-/// Returns the attributes of the missing parents, the outermost first.
-///
-/// # Errors
-/// The owner of the tree around one of them does not exist on this host.
-pub fn parent_attributes(missing: usize, cx: &ObserveContext) -> Result<Vec<fs::ParentAttributes>, Failure> {
-    let attributes = |height: usize| -> Result<fs::ParentAttributes, Failure> {
-        let Some(tree) = cx.trees_above().iter().find(|tree| tree.height > height) else {
-            return Ok(fs::ParentAttributes::default());
-        };
-        let owner = tree.owner.owner.as_ref().map(|name| Account::named(name).user()).transpose()?;
-        let group = tree.owner.group.as_ref().map(|name| Account::named(name).group()).transpose()?;
-        let rule = tree.owner.mode.as_ref().map(|text| ModeRule::new(text).map_err(Failure::new)).transpose()?;
-        Ok(fs::ParentAttributes {
-            uid: owner.map(|owner| owner.id),
-            gid: group.map(|group| group.id),
-            mode: rule.map(|rule| rule.apply(fs::PARENT_MODE, true)),
-        })
-    };
-    // The innermost parent is one level above the target.
-    (1..=missing).rev().map(attributes).collect()
-}
-
-/// Returns what prevents the acting user from creating the entry: in its directory, or in the tree of another step, whose
-/// owner and group missing parents get.
-///
-/// # Errors
-/// The directory cannot be examined, or the owner of the tree does not exist on this host.
-pub fn creation_denial(place: &Place, cx: &ObserveContext) -> Result<Option<Denial>, Failure> {
-    match place.nearest().entry_denial()? {
-        None => parents_denial(&place.missing_paths(), &place.nearest().stat_self()?, cx),
-        denial => Ok(denial),
-    }
-}
-
-/// Returns why the acting user cannot give missing parents the owner and group of another step's tree. `holder` is the directory
-/// in which the first one is created.
-///
-/// # Errors
-/// The owner of the tree does not exist on this host.
-pub fn parents_denial(missing: &[PathBuf], holder: &Stat, cx: &ObserveContext) -> Result<Option<Denial>, Failure> {
-    if has_capability(Capability::ChangeOwner) {
-        return Ok(None);
-    }
-    let own = fs::acting_ids().0;
-    let mut inherited = (holder.mode & SET_GROUP_ID != 0).then_some(holder.gid);
-    for (path, attributes) in missing.iter().zip(parent_attributes(missing.len(), cx)?) {
-        let owner = attributes.uid.filter(|uid| *uid != own).map(|uid| format!("owner {}", name_or_id(uid)));
-        let group = attributes.gid.filter(|gid| Some(*gid) != inherited && !fs::is_in_group(*gid));
-        let group = group.map(|gid| format!("group {}", group_name_or_id(gid)));
-        if let Some(attribute) = owner.or(group) {
-            let (user, parent) = (acting_user(), fs::escape_path(path));
-            return Ok(Some(Denial::InTree { user, parent, attribute }));
-        }
-        inherited = inherited.filter(|_| attributes.mode.is_none_or(|mode| mode & SET_GROUP_ID != 0));
-    }
-    Ok(None)
 }
 
 /// Returns the attributes of a new file or directory. It belongs to the acting user where no owner or group is given.

@@ -24,6 +24,7 @@ mod info;
 mod key_error;
 pub mod key_file;
 mod kinds;
+mod parents;
 pub mod period_tables;
 pub mod reference;
 mod regular_file;

@@ -17,7 +17,7 @@ use super::{Change, ComposeEnv, diff, document, dotenv, edit};
 use crate::host::fs::{self, Attributes, FileKind, FileSeen, Place, Stat, escape_path};
 use crate::host::secret::{Digester, Secret};
 use crate::host::users::{as_acting_user, group_name_or_id, name_or_id};
-use crate::resource::attributes::{create_parents, creation_denial};
+use crate::resource::parents::{create_parents, creation_denial};
 use crate::resource::{ExecuteContext, ObserveContext, Resource as _};
 use crate::text::shell_word;
 

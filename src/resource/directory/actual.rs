@@ -9,6 +9,7 @@ use crate::host::fs::{self, Denial, FileKind, Place, tree};
 use crate::host::state;
 use crate::resource::ObserveContext;
 use crate::resource::attributes::{self, AccountNames, Ownership};
+use crate::resource::parents::creation_denial;
 use crate::resource::value::Mode;
 
 /// The number of paths that a message lists as examples.
@@ -212,7 +213,7 @@ pub(super) fn observe(desired: &Directory, cx: &ObserveContext) -> Result<Actual
     let found = match place.stat()? {
         None => Found::Missing {
             missing_parents: place.missing_paths().iter().map(|path| fs::escape_path(path)).collect(),
-            denied: attributes::creation_denial(&place, cx)?,
+            denied: creation_denial(&place, cx)?,
             default_mode: Mode::from_bits(fs::default_dir_mode(&place.nearest().stat_self()?)),
             foreign_group: attributes::inherited_foreign_group(&place)?,
         },

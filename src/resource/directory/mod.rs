@@ -6,7 +6,8 @@ use std::path::Path;
 
 use serde::Deserializer;
 
-use super::attributes::{create_parents, of_new};
+use super::attributes::of_new;
+use super::parents::create_parents;
 use super::value::Account;
 use super::{
     Claim, Claims, Diff, Effect, ExecuteContext, Host, KeyError, KindInfo, Need, ObserveContext, Resource, Site,

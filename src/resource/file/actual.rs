@@ -7,6 +7,7 @@ use crate::host::fs::{self, Denial, FileKind, Place};
 use crate::host::secret::Digest;
 use crate::host::state::Part;
 use crate::resource::attributes::{self, Ownership};
+use crate::resource::parents::creation_denial;
 use crate::resource::regular_file::RegularFile;
 use crate::resource::{ObserveContext, Resource as _};
 
@@ -83,7 +84,7 @@ pub(super) fn observe(desired: &File, cx: &ObserveContext) -> Result<Actual, Fai
         Err(names) => (None, names),
     };
     let place = Place::find(&desired.path)?;
-    let denied = attributes::creation_denial(&place, cx)?;
+    let denied = creation_denial(&place, cx)?;
     // The content of such a file is different at each reading.
     let is_read = !matches!(denied, Some(Denial::OfKernel { .. }));
     let target = match place.stat()? {

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer};
 
-use super::attributes::{ModeAndOwner, create_parents, of_new};
+use super::attributes::{ModeAndOwner, of_new};
+use super::parents::create_parents;
 use super::regular_file::{require_file, require_single_name};
 use super::{
     Claim, Claims, Diff, Effect, ExecuteContext, Extraction, Host, KeyError, KindInfo, Need, ObserveContext,

@@ -9,7 +9,8 @@ use crate::host::fs::{self, Denial, FileKind, Place};
 use crate::host::secret::{Digest, Secret};
 use crate::host::thread;
 use crate::resource::ObserveContext;
-use crate::resource::attributes::{Ownership, creation_denial};
+use crate::resource::attributes::Ownership;
+use crate::resource::parents::creation_denial;
 use crate::resource::regular_file::RegularFile;
 
 /// What was observed of a key file and of the key's source.

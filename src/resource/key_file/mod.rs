@@ -4,7 +4,8 @@ use crate::failure::Failure;
 use crate::text::shell_word;
 use std::path::{Path, PathBuf};
 
-use super::attributes::{ModeAndOwner, create_parents, of_new};
+use super::attributes::{ModeAndOwner, of_new};
+use super::parents::create_parents;
 use super::regular_file::{require_file, require_single_name};
 use super::{Claim, Claims, Diff, Effect, ExecuteContext, Host, KindInfo, Need, ObserveContext, Resource, Site};
 use crate::host::fs::{Attributes, Place};

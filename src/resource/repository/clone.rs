@@ -28,7 +28,7 @@ use crate::git::{Obstacle, RepoPath, refs, tree_check};
 use crate::host::fs::{Dir, Place, acts_as_root, escape_path};
 use crate::host::process::inherited_umask;
 use crate::host::thread;
-use crate::resource::attributes::{parent_attributes, parents_denial};
+use crate::resource::parents::{parent_attributes, parents_denial};
 use crate::resource::{DeployedCommit, ObserveContext};
 
 /// Makes a clone that was planned.

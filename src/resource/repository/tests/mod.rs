@@ -13,6 +13,7 @@ mod oracle;
 mod private_rescues;
 mod refspecs;
 mod refusals;
+mod refused_trees;
 mod remedies;
 mod remotes;
 mod rescues;
