@@ -46,7 +46,9 @@ fn the_manual_lists_every_state_that_is_refused() {
         variants.lines().filter(is_variant).map(|line| line.trim().split([' ', ',']).next().unwrap()).collect();
     assert_eq!(names, LISTED.map(|(name, _)| name), "each obstacle has its words in the manual");
     let manual = include_str!("../../docs/manual.md");
+    let (_, rest) = manual.split_once("These states of a checkout are always refused").unwrap();
+    let (list, _) = rest.split_once("\n**").unwrap();
     for (name, words) in LISTED {
-        assert!(manual.contains(words), "{name}: {words:?}");
+        assert!(list.contains(words), "{name}: {words:?}");
     }
 }

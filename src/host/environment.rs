@@ -193,3 +193,31 @@ pub fn current_directory() -> PathBuf {
 pub fn temporary_directory() -> PathBuf {
     std::env::temp_dir()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn git_may_get_variables_for_logins_but_no_secret() {
+        let variables = [
+            ("GITHUB_TOKEN", "t"),
+            ("AWS_PROFILE", "p"),
+            ("DEPLOY", "a word and s3cret"),
+            ("OWN", "x"),
+            ("NAMED", "n"),
+            ("GIT_DIR", "/elsewhere"),
+            ("GIT_TOKEN", "t"),
+            ("PGPASSWORD", "p"),
+        ];
+        let environment: Environment =
+            variables.into_iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect();
+        let withheld = BTreeSet::from(["NAMED".to_owned()]);
+        let given = environment.for_git(&withheld, |value| value.contains("s3cret"));
+        let names: Vec<_> = given.iter().map(|(name, _)| name.to_str().unwrap()).collect();
+        assert_eq!(names, ["AWS_PROFILE", "GITHUB_TOKEN", "GIT_TOKEN", "OWN"]);
+        let for_logins: Vec<_> = names.into_iter().filter(|name| is_for_logins(name)).collect();
+        assert_eq!(for_logins, ["AWS_PROFILE", "GITHUB_TOKEN", "GIT_TOKEN"], "the others have to be named");
+        assert!(!is_for_logins("SSLKEYLOGFILE") && !is_for_logins("SSH_ASKPASS"));
+    }
+}

@@ -51,7 +51,7 @@ use connection::{Problem, completed, is_of_environment, is_of_value, with_origin
 use diagnostic::Source;
 use file::StepSource;
 use lookup::UrlSecrets;
-use node::Value;
+use node::{Node, Value};
 use origins::Origins;
 use sources::reference_of;
 use step::prose;
@@ -292,13 +292,21 @@ impl PlanFile {
     }
 
     /// Returns the environment variables that the plan file reads. Some contain secrets, so no child process inherits them.
-    pub fn environment_names(&self) -> std::collections::BTreeSet<String> {
-        let mut names = std::collections::BTreeSet::new();
-        let nodes = self.vars.values().chain(self.connections.values()).chain(self.steps.iter().map(|step| &step.body));
-        for node in nodes {
-            template::environment_names(node, &mut names);
-        }
+    pub fn environment_names(&self) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        self.nodes().for_each(|node| template::environment_names(node, &mut names));
         names
+    }
+
+    /// Returns the environment variables that are sources of secrets, also of steps that are not selected.
+    pub fn secret_names(&self) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        self.nodes().for_each(|node| template::secret_names(node, &mut names));
+        names
+    }
+
+    fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.vars.values().chain(self.connections.values()).chain(self.steps.iter().map(|step| &step.body))
     }
 
     /// Returns the ids of the steps in document order.

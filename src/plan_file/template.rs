@@ -341,18 +341,27 @@ pub(super) fn environment_names_in(text: &str, names: &mut BTreeSet<String>) {
 
 /// Collects the names in `env_var('NAME')` and in `{ env: NAME }`.
 pub fn environment_names(node: &Node, names: &mut BTreeSet<String>) {
+    collect_names(node, true, names);
+}
+
+/// Collects the names in `{ env: NAME }`, which are sources of secrets.
+pub fn secret_names(node: &Node, names: &mut BTreeSet<String>) {
+    collect_names(node, false, names);
+}
+
+fn collect_names(node: &Node, in_templates: bool, names: &mut BTreeSet<String>) {
     match &node.value {
-        Value::Scalar(Scalar { text, .. }) => environment_names_in(text, names),
-        Value::Sequence(items) => items.iter().for_each(|item| environment_names(item, names)),
+        Value::Scalar(Scalar { text, .. }) if in_templates => environment_names_in(text, names),
+        Value::Sequence(items) => items.iter().for_each(|item| collect_names(item, in_templates, names)),
         Value::Mapping(pairs) => {
             for (key, value) in pairs {
                 match (key.text(), value.text()) {
                     (Some("env"), Some(name)) => names.extend([name.to_owned()]),
-                    _ => environment_names(value, names),
+                    _ => collect_names(value, in_templates, names),
                 }
             }
         }
-        Value::Unset(_) => {}
+        Value::Scalar(_) | Value::Unset(_) => {}
     }
 }
 

@@ -260,7 +260,7 @@ fn git_ssh_command_applies_to_steps_of_the_launching_user() {
     assert_eq!(sandbox.read(&format!("{CHECKOUT}/one")), "one");
 }
 
-/// A login may need any variable of the launcher's. Secrets of the plan file stay with the program.
+/// git gets what is for logins and what its configuration names, but no secret of the plan file, wherever it stands.
 #[test]
 fn git_gets_the_variables_of_the_launching_user_but_no_secret_of_the_plan_file() {
     let mut sandbox = served_by_ssh();
@@ -273,6 +273,11 @@ fn git_gets_the_variables_of_the_launching_user_but_no_secret_of_the_plan_file()
         .bash("ubuntu", "chmod +x wrapper; git config --global core.sshCommand '/home/ubuntu/wrapper $DEPLOY_TOKEN'");
     sandbox.set_env("DEPLOY_TOKEN", "for-git");
     sandbox.set_env("ALERT_SMTP_PASSWORD", "canary-of-the-plan");
+    sandbox.set_env("GITHUB_TOKEN", "beside canary-of-the-plan");
+    sandbox.set_env("AWS_PROFILE", "deploys");
+    for name in ["SSLKEYLOGFILE", "SSH_ASKPASS", "PGPASSWORD", "OF_ANOTHER_PROGRAM"] {
+        sandbox.set_env(name, "/not-for-git");
+    }
     let outcome = apply(&sandbox, "root").exits(1);
     let hint = outcome.step("step_planned", "repository")["hint"].to_string();
     assert!(
@@ -281,7 +286,8 @@ fn git_gets_the_variables_of_the_launching_user_but_no_secret_of_the_plan_file()
     );
     apply(&sandbox, "ubuntu").exits(0);
     let seen = sandbox.read("/tmp/seen");
-    assert!(seen.contains("DEPLOY_TOKEN=for-git") && !seen.contains("canary-of-the-plan"), "{seen}");
+    assert!(seen.contains("DEPLOY_TOKEN=for-git") && seen.contains("AWS_PROFILE=deploys"), "{seen}");
+    assert!(!seen.contains("canary-of-the-plan") && !seen.contains("/not-for-git"), "{seen}");
 }
 
 #[test]

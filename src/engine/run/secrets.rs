@@ -1,6 +1,7 @@
 //! The secrets of one run.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::os::unix::ffi::OsStrExt;
 
 use super::error::NotPrepared;
 use crate::engine::stop::Stop;
@@ -21,6 +22,8 @@ pub struct RunSecrets {
     withheld: BTreeSet<String>,
     /// What the launching user's git gets of the environment.
     for_git: Variables,
+    /// Secrets of the plan file that are known without being read for a step.
+    others: Vec<Secret>,
     /// The keys of tunnels, by connection name.
     tunnel_keys: HashMap<String, SecretResult>,
     /// Warnings about sources, by step id.
@@ -86,6 +89,11 @@ impl RunSecrets {
             secrets.connection_warnings.entry(name.clone()).or_default().extend(exposure_warning(source));
             secrets.tunnel_keys.insert(name.clone(), ask(&mut reader, source, stop).await?);
         }
+        // Sources of steps that are not selected are not read, but variables and URLs are known all the same.
+        let of_variables = plan_file.secret_names();
+        let of_variables = of_variables.iter().filter_map(|name| environment.answer(name));
+        let in_urls = plan.connections.values().filter_map(|spec| spec.as_ref().ok()?.password_in_url().cloned());
+        secrets.others = of_variables.map(|value| Secret::copy_of(value.as_bytes())).chain(in_urls).collect();
         secrets.for_git = environment.for_git(&secrets.withheld, |value| secrets.are_in(value));
         Ok(secrets)
     }
@@ -111,7 +119,7 @@ impl RunSecrets {
     pub fn are_in(&self, text: &str) -> bool {
         let of_steps = self.steps.values().flat_map(BTreeMap::values);
         let all = of_steps.chain(self.connections.values()).chain(self.tunnel_keys.values());
-        all.flatten().flatten().any(|secret| secret.is_in(text))
+        all.flatten().flatten().chain(&self.others).any(|secret| secret.is_in(text))
     }
 
     /// Returns the warnings about the sources of a step, or of its connection.
