@@ -155,8 +155,12 @@ impl Observed {
                 Failure::new(format!("`{id}` owns the content of {claim}, and this step sets a value in it"))
                     .hint("set the value where the content comes from, or remove one of the two steps")
             }
-            _ => Failure::new(format!("this step and `{id}` both own {claim}: each would undo the other"))
-                .hint("remove one of the two steps, or use a different name in one of the two files"),
+            _ => Failure::new(format!("this step and `{id}` both own {claim}: each would undo the other")).hint(match claim {
+                Claim::Table { .. } | Claim::Series { .. } => {
+                    "remove one of the two steps, or rename one of the two tables: Redshift ignores case, in quotes too"
+                }
+                _ => "remove one of the two steps, or use a different name in one of the two files",
+            }),
         })
     }
 

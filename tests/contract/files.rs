@@ -55,7 +55,8 @@ steps:
     sandbox.write(CONF, "root", format!("port = 8080\npassword = {word}\n"));
     let saved = sandbox.provision("root", ["plan", PLAN, "--out", "/root/saved"]).env("PW", &word).run().exits(0);
     assert!(!sandbox.read("/root/saved").contains(&word), "{saved}");
-    for args in [&["plan", PLAN][..], &["plan", PLAN, "--json"]] {
+    let only = ["plan", PLAN, "--only", "conf"];
+    for args in [&["plan", PLAN][..], &["plan", PLAN, "--json"], &only] {
         let ended = sandbox.provision("root", args.iter().copied()).env("PW", &word).run().exits(0);
         let shown = format!("{}{}", ended.stdout, ended.stderr);
         assert!(!shown.contains(&word) && shown.contains("not shown: it has the value of a secret"), "{ended}");
