@@ -248,3 +248,34 @@ fn usable(name: &str, spec: Option<&Result<ConnectionSpec, Diagnostic>>) -> Resu
         None => Err(Failure::new(format!("there is no connection `{name}`"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan_file::{Inputs, PlanFile, Selection};
+
+    /// Redshift ignores case. Before it answers, the two names are those of two tables.
+    #[test]
+    fn of_two_tables_that_are_one_on_the_server_the_later_step_is_blocked() {
+        let tables = ["s.a", r#"s."A""#];
+        for tables in [tables, [tables[1], tables[0]]] {
+            let steps = tables.iter().enumerate().map(|(number, table)| {
+                format!("  - {{ id: t{number}, table: {{ connection: w, ddl: 'CREATE TABLE {table} (c int)' }} }}\n")
+            });
+            let text = format!(
+                "name: x\nconnections: {{ w: {{ url: 'postgresql://u@h/d' }} }}\nsteps:\n{}",
+                steps.collect::<String>()
+            );
+            let plan_file = PlanFile::parse("x.yaml", &text).unwrap();
+            let plan = plan_file.evaluate(&Inputs::default(), &Selection::default()).unwrap();
+            let (secrets, environment) = (RunSecrets::default(), Environment::default());
+            let (digester, as_of) = (Digester::with_key([0; 32]), jiff::civil::date(2026, 3, 1));
+            let targets =
+                Targets::new("run".into(), as_of, digester, &plan, &secrets, &environment, Arc::new(|_: &str, _| ()));
+            let on_redshift = || vec![Claim::Table { database: Database::Connection("w".into()), name: "s.a".into() }];
+            assert!(targets.conflict(0, on_redshift(), &plan.steps).is_none(), "{tables:?}");
+            let (other, _) = targets.conflict(1, on_redshift(), &plan.steps).unwrap();
+            assert_eq!(other, 0, "{tables:?}");
+        }
+    }
+}
