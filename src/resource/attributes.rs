@@ -412,39 +412,6 @@ pub fn leftovers_removal(path: &str, names: &[String]) -> Description {
     }
 }
 
-/// The mode, owner and group of a file that replaces another, or of that other one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ModeAndOwner {
-    pub mode: Mode,
-    pub uid: u32,
-    pub gid: u32,
-}
-
-impl ModeAndOwner {
-    /// Returns whether a file still has them.
-    pub fn are_of(self, stat: &Stat) -> bool {
-        (self.mode.bits(), self.uid, self.gid) == (stat.mode, stat.uid, stat.gid)
-    }
-
-    /// Adds to a summary what differs from those of the replaced file. `names` are the old ones and the new ones.
-    pub fn describe_instead_of(self, before: Self, names: [&AccountNames; 2], summary: &mut String) {
-        let Self { mode, uid, gid } = self;
-        if mode != before.mode {
-            summary.push_str(&format!(", with mode {mode}, was {}", before.mode));
-        }
-        if (uid, gid) != (before.uid, before.gid) {
-            let [old, new] = names;
-            summary.push_str(&format!(
-                ", with owner {} and group {}, was {}:{}",
-                new.owner_or_id(uid),
-                new.group_or_id(gid),
-                old.owner_or_id(before.uid),
-                old.group_or_id(before.gid)
-            ));
-        }
-    }
-}
-
 /// Returns `owner 50000 and group 50000`.
 pub fn ownership(owner: &Option<Identity>, group: &Option<Identity>) -> String {
     let owner = owner.as_ref().map(|owner| format!("owner {owner}"));

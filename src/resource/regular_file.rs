@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::attributes::{self, AccountNames, AttributeChange, Ownership, Seen, refusal};
 use super::value::{AbsolutePath, Mode};
@@ -237,4 +238,71 @@ pub fn require_single_name(path: &AbsolutePath, place: &Place) -> Result<Stat, F
 
 fn changed_meanwhile(what: String) -> Failure {
     Failure::new(what).hint("check what else is changing it, then run again")
+}
+
+/// The mode, owner and group of a file, and those of the new file in its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replacement {
+    pub before_mode: Mode,
+    pub mode: Mode,
+    pub before_uid: u32,
+    pub before_gid: u32,
+    pub uid: u32,
+    pub gid: u32,
+    #[serde(default, skip_serializing_if = "AccountNames::is_empty")]
+    pub before_names: AccountNames,
+    #[serde(default, skip_serializing_if = "AccountNames::is_empty")]
+    pub names: AccountNames,
+}
+
+impl Replacement {
+    /// Returns those of `file` and of a new file with this mode. An owner or group that is not given stays.
+    pub fn of(file: &RegularFile, mode: Mode, ownership: &Ownership) -> Self {
+        Self {
+            before_mode: file.mode,
+            mode,
+            before_uid: file.uid,
+            before_gid: file.gid,
+            uid: ownership.uid().unwrap_or(file.uid),
+            gid: ownership.gid().unwrap_or(file.gid),
+            before_names: file.names(),
+            names: file.names().after(ownership),
+        }
+    }
+
+    /// Returns whether a file still is as it was when it was observed.
+    pub fn is_of(&self, stat: &Stat) -> bool {
+        (self.before_mode.bits(), self.before_uid, self.before_gid) == (stat.mode, stat.uid, stat.gid)
+    }
+
+    /// Returns the attributes of the new file.
+    pub fn attributes(&self) -> fs::Attributes {
+        fs::Attributes { uid: Some(self.uid), gid: Some(self.gid), mode: self.mode.bits() }
+    }
+
+    /// Adds to a summary what differs.
+    pub fn describe(&self, summary: &mut String) {
+        let Self { before_mode, mode, before_uid, before_gid, uid, gid, before_names, names } = self;
+        if mode != before_mode {
+            summary.push_str(&format!(", with mode {mode}, was {before_mode}"));
+        }
+        if (uid, gid) != (before_uid, before_gid) {
+            summary.push_str(&format!(
+                ", with owner {} and group {}, was {}:{}",
+                names.owner_or_id(*uid),
+                names.group_or_id(*gid),
+                before_names.owner_or_id(*before_uid),
+                before_names.group_or_id(*before_gid)
+            ));
+        }
+    }
+
+    /// Adds the old mode, owner and group to one state, and the new ones to another.
+    pub fn add_to(&self, before: &mut Value, after: &mut Value) {
+        let values =
+            [(before, self.before_mode, self.before_uid, self.before_gid), (after, self.mode, self.uid, self.gid)];
+        for (state, mode, uid, gid) in values {
+            (state["mode"], state["owner"], state["group"]) = (json!(mode), json!(uid), json!(gid));
+        }
+    }
 }

@@ -2,9 +2,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::host::secret::Digest;
-use crate::resource::attributes::{
-    AccountNames, AttributeChange, ModeAndOwner, leftovers_removal, ownership, with_ids,
-};
+use crate::resource::attributes::{AttributeChange, leftovers_removal, ownership, with_ids};
+use crate::resource::regular_file::Replacement;
 use crate::resource::value::{Identity, Mode};
 use crate::resource::{Action, Description};
 use crate::text;
@@ -35,18 +34,8 @@ pub enum Change {
         difference: Difference,
         /// Whether the existing file is empty, so that nothing needs to be rescued.
         is_empty: bool,
-        before_mode: Mode,
-        mode: Mode,
-        /// The previous owner and group.
-        before_uid: u32,
-        before_gid: u32,
-        uid: u32,
-        gid: u32,
-        /// The names of the owner and group before, and of those after.
-        #[serde(default, skip_serializing_if = "AccountNames::is_empty")]
-        before_names: AccountNames,
-        #[serde(default, skip_serializing_if = "AccountNames::is_empty")]
-        names: AccountNames,
+        #[serde(flatten)]
+        attributes: Replacement,
     },
     #[serde(untagged)]
     Attributes(AttributeChange),
@@ -94,26 +83,12 @@ impl crate::resource::Change for Change {
                 let after = with_ids(json!({ "mode": mode, "parents": parents }), owner, group);
                 (Action::Create, path, summary, Value::Null, after, Some(difference))
             }
-            Self::Replace {
-                path,
-                difference,
-                before_mode,
-                mode,
-                before_uid,
-                before_gid,
-                uid,
-                gid,
-                before_names,
-                names,
-                ..
-            } => {
+            Self::Replace { path, difference, attributes, .. } => {
                 let mut summary = "replace the content".to_owned();
-                let new = ModeAndOwner { mode: *mode, uid: *uid, gid: *gid };
-                let old = ModeAndOwner { mode: *before_mode, uid: *before_uid, gid: *before_gid };
-                new.describe_instead_of(old, [before_names, names], &mut summary);
+                attributes.describe(&mut summary);
                 summary.push_str(&difference.shown());
-                let before = json!({ "mode": before_mode, "owner": before_uid, "group": before_gid });
-                let after = json!({ "mode": mode, "owner": uid, "group": gid });
+                let (mut before, mut after) = (json!({}), json!({}));
+                attributes.add_to(&mut before, &mut after);
                 (Action::Update, path, summary, before, after, Some(difference))
             }
             Self::Attributes(change) => return change.describe(),

@@ -7,7 +7,7 @@ use crate::host::fs::{Denial, FileKind};
 use crate::host::secret::{Digest, how_to_give, yields_nothing};
 use crate::host::users::as_root;
 use crate::resource::Diff;
-use crate::resource::regular_file::{AS_ROOT, check_readable, check_writable};
+use crate::resource::regular_file::{AS_ROOT, Replacement, check_readable, check_writable};
 use crate::text::{aside, shell_word};
 
 pub(super) fn diff(desired: &File, actual: &Actual) -> Result<Diff<Change>, Failure> {
@@ -168,14 +168,7 @@ fn diff_content(
         content: wanted.clone(),
         difference: difference(desired, shown),
         is_empty,
-        before_mode: seen.file.mode,
-        mode,
-        before_uid: seen.file.uid,
-        before_gid: seen.file.gid,
-        uid: ownership.uid().unwrap_or(seen.file.uid),
-        gid: ownership.gid().unwrap_or(seen.file.gid),
-        before_names: seen.file.names(),
-        names: seen.file.names().after(ownership),
+        attributes: Replacement::of(&seen.file, mode, ownership),
     });
     diff.notes.extend(seen.file.replacement_notes(&desired.path));
     Ok(())

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer};
 
-use super::attributes::{ModeAndOwner, of_new};
+use super::attributes::of_new;
 use super::parents::create_parents;
 use super::regular_file::{require_file, require_single_name};
 use super::{
@@ -15,7 +15,7 @@ use super::{
     RescueAnswer, RescueRequest, RescueStore, Rescues, Resource, Site,
 };
 use crate::failure::Failure;
-use crate::host::fs::{self, Attributes, Place};
+use crate::host::fs::{self, Place};
 use crate::host::secret::Secret;
 use desired::MAX_FILE_BYTES;
 
@@ -98,22 +98,19 @@ impl Resource for File {
                 let content = self.content(cx)?;
                 create_parents(place, cx)?.create(&name, content.expose(), of_new(owner, group, *mode))?;
             }
-            Change::Replace { before, before_mode, before_uid, before_gid, mode, uid, gid, .. } => {
-                let before_attributes = ModeAndOwner { mode: *before_mode, uid: *before_uid, gid: *before_gid };
+            Change::Replace { before, attributes, .. } => {
                 let content = self.content(cx)?;
                 let present = require_file(&self.path, &place)?;
                 let seen =
                     place.parent()?.read(&place.name, MAX_FILE_BYTES)?.filter(|seen| seen.stat.is_same_file(&present));
-                let is_as_planned = |seen: &fs::FileSeen| {
-                    cx.digester().digest(&seen.bytes) == *before && before_attributes.are_of(&seen.stat)
-                };
+                let is_as_planned =
+                    |seen: &fs::FileSeen| cx.digester().digest(&seen.bytes) == *before && attributes.is_of(&seen.stat);
                 let seen = seen.filter(is_as_planned).ok_or_else(|| {
                     Failure::new(format!("{} was changed meanwhile", self.path))
                         .hint("look at the new plan, then run apply again")
                 })?;
                 let kept = rescue::keep(cx, &self.path, &seen)?;
-                let attributes = Attributes { uid: Some(*uid), gid: Some(*gid), mode: mode.bits() };
-                rescue::replace(&place, &seen, content.expose(), attributes, kept.as_ref())?;
+                rescue::replace(&place, &seen, content.expose(), attributes.attributes(), kept.as_ref())?;
             }
             Change::Attributes(change) => change.execute(&place, &require_single_name(&self.path, &place)?)?,
         }

@@ -2,7 +2,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::PublicFacts;
-use crate::resource::attributes::{AccountNames, AttributeChange, ModeAndOwner, leftovers_removal, with_ids};
+use crate::resource::attributes::{AttributeChange, leftovers_removal, with_ids};
+use crate::resource::regular_file::Replacement;
 use crate::resource::value::{Identity, Mode};
 use crate::resource::{Action, Description};
 use crate::text;
@@ -45,18 +46,8 @@ pub enum Change {
         /// What the file contains instead of a key.
         before_text: Option<String>,
         key: PublicFacts,
-        before_mode: Mode,
-        mode: Mode,
-        /// The owner and group before.
-        before_uid: u32,
-        before_gid: u32,
-        uid: u32,
-        gid: u32,
-        /// The names of the owner and group before, and of those after.
-        #[serde(default, skip_serializing_if = "AccountNames::is_empty")]
-        before_names: AccountNames,
-        #[serde(default, skip_serializing_if = "AccountNames::is_empty")]
-        names: AccountNames,
+        #[serde(flatten)]
+        attributes: Replacement,
         /// As in `Create`. If the login fails after the key is installed, the old key is restored.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         proven_by: Option<String>,
@@ -100,21 +91,7 @@ impl crate::resource::Change for Change {
                 let after = with_ids(json!({ "key": key, "mode": mode, "parents": parents }), owner, group);
                 (Action::Create, path, summary, Value::Null, after)
             }
-            Self::Replace {
-                path,
-                before,
-                before_text,
-                key,
-                before_mode,
-                mode,
-                before_uid,
-                before_gid,
-                uid,
-                gid,
-                before_names,
-                names,
-                proven_by,
-            } => {
+            Self::Replace { path, before, before_text, key, attributes, proven_by } => {
                 let was = before.as_ref().map(short).or_else(|| before_text.as_deref().map(in_a_sentence));
                 let was = was.unwrap_or_default();
                 let mut summary = match before {
@@ -123,16 +100,14 @@ impl crate::resource::Change for Change {
                     }
                     _ => format!("replace {was} by {}", short(key)),
                 };
-                let new = ModeAndOwner { mode: *mode, uid: *uid, gid: *gid };
-                let replaced = ModeAndOwner { mode: *before_mode, uid: *before_uid, gid: *before_gid };
-                new.describe_instead_of(replaced, [before_names, names], &mut summary);
+                attributes.describe(&mut summary);
                 add_proof(&mut summary, proven_by);
                 let mut old = match before {
                     Some(before) => json!({ "key": before }),
                     None => json!({ "content": before_text }),
                 };
-                (old["mode"], old["owner"], old["group"]) = (json!(before_mode), json!(before_uid), json!(before_gid));
-                let after = json!({ "key": key, "mode": mode, "owner": uid, "group": gid });
+                let mut after = json!({ "key": key });
+                attributes.add_to(&mut old, &mut after);
                 (Action::Update, path, summary, old, after)
             }
             Self::Attributes(change) => return change.describe(),

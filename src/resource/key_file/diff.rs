@@ -3,7 +3,7 @@ use super::{Actual, Backup, Change, Content, FileContent, FileSeen, KeyFile, Key
 use crate::failure::Failure;
 use crate::host::secret::{Origin, how_to_give, yields_nothing};
 use crate::resource::Diff;
-use crate::resource::regular_file::{AS_ROOT, check_readable, check_writable};
+use crate::resource::regular_file::{AS_ROOT, Replacement, check_readable, check_writable};
 use crate::text::{aside, shell_word};
 
 pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, Failure> {
@@ -209,14 +209,7 @@ fn diff_content(
         before,
         before_text,
         key: key.clone(),
-        before_mode: seen.file.mode,
-        mode: desired.desired_mode(),
-        before_uid: seen.file.uid,
-        before_gid: seen.file.gid,
-        uid: ownership.uid().unwrap_or(seen.file.uid),
-        gid: ownership.gid().unwrap_or(seen.file.gid),
-        before_names: seen.file.names(),
-        names: seen.file.names().after(ownership),
+        attributes: Replacement::of(&seen.file, desired.desired_mode(), ownership),
         proven_by: proven_by(desired),
     });
     report_old_key(desired, actual, seen, diff);

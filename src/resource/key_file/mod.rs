@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::text::shell_word;
 use std::path::{Path, PathBuf};
 
-use super::attributes::{ModeAndOwner, of_new};
+use super::attributes::of_new;
 use super::parents::create_parents;
 use super::regular_file::{require_file, require_single_name};
 use super::{Claim, Claims, Diff, Effect, ExecuteContext, Host, KindInfo, Need, ObserveContext, Resource, Site};
@@ -123,14 +123,13 @@ impl Resource for KeyFile {
                 let dir = create_parents(place, cx)?;
                 self.create_proven(&dir, &name, &content, of_new(owner, group, *mode))?;
             }
-            Change::Replace { before_mode, before_uid, before_gid, mode, uid, gid, .. } => {
+            Change::Replace { attributes, .. } => {
                 let seen = require_file(&self.path, &place)?;
-                if !(ModeAndOwner { mode: *before_mode, uid: *before_uid, gid: *before_gid }).are_of(&seen) {
+                if !attributes.is_of(&seen) {
                     return Err(Failure::new(format!("the owner or mode of {} was changed meanwhile", self.path))
                         .hint("look at the new plan, then run apply again"));
                 }
-                let attributes = Attributes { uid: Some(*uid), gid: Some(*gid), mode: mode.bits() };
-                self.replace_proven(&place, &seen, &self.content(cx)?, attributes)?;
+                self.replace_proven(&place, &seen, &self.content(cx)?, attributes.attributes())?;
             }
             Change::Attributes(change) => change.execute(&place, &require_single_name(&self.path, &place)?)?,
         }
