@@ -164,9 +164,9 @@ impl Observed {
         })
     }
 
-    /// Blocks a step whose path or variable is that of a step before it in the plan file, now that all paths are resolved again. Plan cannot
-    /// see that if a checkout of the same run brings the symlink. Of two such steps, only the later one in the plan file is blocked,
-    /// whichever runs first.
+    /// Blocks a step if an earlier step of the plan file has the same path or variable, now that all paths are resolved again. A
+    /// plan cannot see this if a checkout of the same run brings the symlink. Only the later of the two steps is blocked, even if
+    /// it runs first.
     pub fn beside_paths(self, index: usize, steps: &[Step]) -> Self {
         let paths = |step: &Step| {
             let mut claims = step.resource.claims(&Unseen);
@@ -312,7 +312,7 @@ fn mark_provisional(
 fn touches(reason: &Reason, earlier: &Step, change: &AnyChange) -> bool {
     match reason {
         Reason::After | Reason::Table => true,
-        // On PostgreSQL it is another table, and an exact plan must not become a provisional one for it.
+        // On PostgreSQL it is another table, so it must not make an exact plan provisional.
         Reason::TableOfRedshift => false,
         Reason::Path(path) | Reason::Read(path) => earlier.resource.effect(change, path) >= Effect::Alters,
     }

@@ -147,7 +147,7 @@ impl Targets {
             let theirs_located = located(&theirs);
             conflicts(&[theirs, own.clone()], &[theirs_located, own_located.clone()]).into_iter().next()
         };
-        // Of two tables that are one on the server, the later step is blocked, when its turn comes.
+        // If two steps own the same table on the server, only the later one in the plan file is blocked.
         let is_table = |claim: &Claim| matches!(claim, Claim::Table { .. } | Claim::Series { .. });
         let by_plan_file = steps.iter().enumerate().filter(|(other, _)| *other != index);
         let mut conflict = by_plan_file

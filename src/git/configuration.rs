@@ -68,8 +68,8 @@ fn system_file() -> Option<PathBuf> {
     }
 }
 
-/// Returns the files that variables name instead of the usual ones (git(1)), with libgit2's names for their places. libgit2
-/// does not read these variables. Of a file that is added, it skips conditional includes.
+/// Returns the files that environment variables name in place of the usual ones (git(1)), with their levels in libgit2. libgit2
+/// does not read these variables, and skips conditional includes in the files that are added.
 pub fn named_files() -> Vec<(ConfigLevel, PathBuf)> {
     let system = environment::variable("GIT_CONFIG_SYSTEM").and_then(|_| system_file());
     let own = environment::variable("GIT_CONFIG_GLOBAL").map(|_| own_files());

@@ -130,7 +130,7 @@ const FOR_LOGINS: [&str; 25] = [
     "XDG_DATA_HOME",
     "XDG_RUNTIME_DIR",
 ];
-/// How the names begin that the tools of hosting providers read.
+/// The prefixes of the variables that the tools of cloud providers read.
 const FOR_LOGINS_AT: [&str; 3] = ["AWS_", "AZURE_", "CLOUDSDK_"];
 
 /// Returns whether credential helpers or ssh use a variable to log in. git gets no others, unless its configuration names them:

@@ -74,7 +74,8 @@ pub enum Need {
     /// The step reads what is at this path or below it, if anything is. The step that makes it, or a checkout around it, runs first,
     /// unless it waits for this one. If it fails, this step is tried all the same.
     Read(PathBuf),
-    /// A symlink on the way to a path of the step. A checkout around it can move it, so that runs first, unless it waits for this step.
+    /// A symlink on the way to a path of the step. A checkout that contains it can change it, so the checkout runs first, unless it
+    /// waits for this step.
     Link(PathBuf),
     /// A table. The name is qualified and as PostgreSQL stores it. Redshift ignores case, so a step that makes such a name in another
     /// case runs first as well.

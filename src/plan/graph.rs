@@ -1,9 +1,9 @@
 //! Decides which step waits for which: `after`, and the order that follows from the claims.
 //!
 //! `after` has priority. A directory normally comes before the steps inside it, but an `after` can reverse that, as in
-//! Puppet's relationship graph: the step that runs first creates the parents. What a step only reads, and links on the way, yield
-//! too. Every other cycle is an error: a checkout
-//! cannot be cloned around existing files, and a table cannot be created before its parent.
+//! Puppet's relationship graph: the step that runs first creates the parents. An order that follows only from a file that a step
+//! reads, or from a symlink on the way to its path, is dropped if the other step already waits for this one. Every other cycle is
+//! an error: a checkout cannot be cloned around existing files, and a table cannot be created before its parent.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -96,8 +96,8 @@ impl Graph {
                 }
             }
         }
-        // What never yields is complete by now, and of directories inside each other the outer one yields. So the order of the
-        // document has no influence.
+        // The edges that are never dropped are complete here, and inner directories are decided before outer ones. So the graph
+        // does not depend on the order of the plan file.
         for (_, candidates) in around {
             add_unless_after(candidates, &mut edges, &mut inside_and_before);
         }
@@ -158,7 +158,7 @@ impl Graph {
 struct Maker {
     step: usize,
     reason: Reason,
-    /// How deep the directory is that the step makes around the needed path. Such an order yields to `after`.
+    /// The depth of the directory, if the step makes one around the needed path. `after` overrides such an order.
     directory: Option<usize>,
 }
 
@@ -261,7 +261,7 @@ impl<'a> Owners<'a> {
             for around in link.ancestors().skip(1) {
                 for (step, at) in self.paths.get(around).into_iter().flatten() {
                     if matches!(nodes[*step].located.owns[*at], Claim::Checkout(_)) {
-                        // The link is there now, whatever becomes of the checkout.
+                        // The symlink exists now, so the step can run even if the checkout fails.
                         holders.push((*step, Reason::Read(respelled(link, around, nodes[*step].written, *at))));
                     }
                 }
@@ -320,7 +320,7 @@ fn locks(nodes: &[Node<'_>]) -> Vec<Vec<usize>> {
     each.collect()
 }
 
-/// Adds the edges from directories around a path, each with the step that waits. Those that contradict an `after` yield.
+/// Adds the edges from directories around a path, each with the step that waits. Drops those that contradict an `after`.
 fn add_unless_after(
     candidates: Vec<(usize, (usize, Reason))>,
     edges: &mut [Vec<(usize, Reason)>],

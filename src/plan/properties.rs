@@ -275,7 +275,7 @@ proptest! {
         }
     }
 
-    /// Whether steps can be ordered, which of them yield, and which wait for which does not depend on the order of the document.
+    /// The order of the plan file decides neither whether the steps can be ordered, nor which steps wait for which.
     #[test]
     fn the_order_of_the_document_does_not_decide(steps in steps()) {
         let all: Vec<Claims> = steps.iter().map(|(claims, _)| claims.clone()).collect();

@@ -31,7 +31,7 @@ impl Series {
         if self.before == other.before && self.every == other.every {
             return self.after == other.after && (self.covers(other.from) || other.covers(self.from));
         }
-        // The period that begins first, and of two that begin together the one with fewer names.
+        // First the series whose period begins earlier in the name. If both begin at the same place, the one with longer periods.
         let order = |series: &Self| (series.before.len(), series.every);
         let (one, other) = if order(self) <= order(other) { (self, other) } else { (other, self) };
         one.may_meet(other) && one.periods_at(other).any(|period| other.contains(&one.table(period)))
@@ -51,7 +51,7 @@ impl Series {
         period >= self.from && self.through.is_none_or(|through| period <= through)
     }
 
-    /// Returns whether the names have the same length, and digits and letters at the same places, which few series have.
+    /// Returns whether the names have the same length, and letters and digits at the same places. This rules out most series.
     fn may_meet(&self, other: &Self) -> bool {
         let shape = |series: &Self| -> Vec<(u8, bool)> {
             let is_any = |byte: u8| (byte, byte.is_ascii_digit());
@@ -68,7 +68,7 @@ impl Series {
 
     /// Returns the periods whose names can be in a name of the other series, whose period begins at the same place or later.
     fn periods_at(&self, other: &Self) -> impl Iterator<Item = Period> {
-        // What stands before the other's period is the begin of this one's.
+        // The text before the other's period contains the beginning of this one's.
         let begin = other.before.get(self.before.len()..).unwrap_or_default();
         let of_year = |year: i16, month, day| Date::new(year, month, day).map(|day| Period::of(self.every, day)).ok();
         let year = begin.get(..4).and_then(|year| year.parse::<i16>().ok());

@@ -15,7 +15,7 @@ pub struct KindInfo {
     pub on_warehouse: bool,
     /// Whether its changes may move someone's work aside, so that there may be rescues.
     pub keeps_rescues: bool,
-    /// Whether its steps run git, whose helpers may need any variable of the user's environment.
+    /// Whether its steps run git, which may need variables of the user's environment to log in.
     pub runs_git: bool,
     /// Whether it has follow-ups to changes of other steps. Its steps are then also observed if they are not selected.
     pub reacts: bool,

@@ -174,8 +174,8 @@ pub trait Change: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::D
     /// Replaces the shown lines of a file by a remark if they contain a secret of the run.
     fn hide(&mut self, _has_secret: &dyn Fn(&str) -> bool) {}
 
-    /// Returns the change without lines to show. They depend on the secrets of other steps, so changes that do the same are compared
-    /// without them.
+    /// Returns the change without the lines that are only shown. These depend on the secrets of other steps, so changes are
+    /// compared without them.
     fn without_lines(&self) -> Self {
         let mut change = self.clone();
         change.hide(&|_| true);

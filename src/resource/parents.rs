@@ -1,4 +1,4 @@
-//! Missing parents of what a step creates: in the tree of another step they get the attributes that this step gives to directories.
+//! Missing parents of what a step creates. In the tree of another step, they get the attributes of that tree's directories.
 
 use std::path::PathBuf;
 
@@ -11,8 +11,8 @@ use crate::host::capabilities::{Capability, has_capability};
 use crate::host::fs::{self, Denial, Place, Stat};
 use crate::host::users::{acting_user, group_name_or_id, name_or_id};
 
-/// Creates the missing parents, and returns the directory for the entry. In a tree of another step a parent gets the
-/// attributes that this step gives to directories, so that the tree remains converged.
+/// Creates the missing parents, and returns the directory for the entry. In the tree of another step, a parent gets the
+/// attributes of the tree's directories, so that the tree remains converged.
 ///
 /// # Errors
 /// The owner of the tree does not exist on this host, or a system call fails.

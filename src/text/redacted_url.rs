@@ -22,8 +22,8 @@ impl RedactedUrl {
         }
     }
 
-    /// Replaces what programs show of the password of `url` in their messages: a `/`, `:` or `@` in it ends a part of the URL to them, so
-    /// that a piece can be taken for a port or a host.
+    /// Hides the pieces of the password of `url` in the message of a program. A program splits a password with a `/`, `:` or `@`,
+    /// and can report a piece as a port or a host.
     pub fn without_password_of(url: &str, message: String) -> String {
         let Some((_, rest)) = url.split_once("://").filter(|_| redacted(url) != url) else { return message };
         let login = rest.rfind('@').map_or("", |end| &rest[..end]);

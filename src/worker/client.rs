@@ -46,7 +46,7 @@ pub struct Workers {
     /// The launching user.
     me: User,
     users: BTreeMap<Option<String>, UserWorker>,
-    /// What the launching user's git gets of the environment.
+    /// The environment variables that may be passed on to the launching user's git.
     for_git: Variables,
     /// The names of the launcher's environment variables.
     variables: Vec<String>,
@@ -333,7 +333,7 @@ async fn handshake(
     frame::send_secret(input, "", workers.digester.key()).await?;
     let runs_git = steps.iter().any(|(task, _)| task.resource.info().runs_git);
     for (name, value) in for_git.iter().filter(|_| runs_git) {
-        // A worker cannot pass on what has another name.
+        // A name that is not UTF-8 cannot be sent.
         let Some(name) = name.to_str() else { continue };
         frame::send_secret(input, &frame::variable_name(name), value.expose()).await?;
     }

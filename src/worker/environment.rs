@@ -12,7 +12,7 @@ use crate::host::users::User;
 
 /// The environment variables that a worker of the launching user keeps: where its state is, how to reach the user's agent,
 /// proxies and certificates, and how git reaches remotes (git(1)). All others are dropped, so a secret in the launcher's
-/// environment is not passed on. Only git gets what else is not a secret of the plan file, since its helpers may need it.
+/// environment is not passed on. git gets some more variables, which are sent with the steps ([`set_for_git`]).
 const KEPT_ENV: &[&str] = &[
     "HOME",
     "PATH",

@@ -2,7 +2,7 @@
 
 use crate::sandbox::{Outcome, Sandbox};
 
-/// A host where `/srv/closed` of `ubuntu` lets nobody else in, and what the steps ask for is below it.
+/// A host where only its owner, `ubuntu`, may enter `/srv/closed`. The target of the step is below it.
 fn host(step: &str) -> Sandbox {
     let sandbox = Sandbox::new().env("PW", "new");
     sandbox.write("/root/p.yaml", "root", format!("name: p\nsteps:\n  - {{ id: it, run_as: mallory, {step} }}\n"));

@@ -25,7 +25,7 @@ fn shows(step: &str, before: &str, summaries: &[&str], ids: &[(&str, &str)]) {
     let changes = planned["changes"].as_array().unwrap();
     for summary in summaries {
         let is_shown = changes.iter().any(|change| change["summary"].as_str().unwrap().contains(summary));
-        assert!(is_shown, "{summary:?} was to be read in {json}");
+        assert!(is_shown, "the plan does not show {summary:?}: {json}");
     }
     for (pointer, user) in ids {
         let id: u64 = sandbox.bash("root", &format!("id -u {user}")).trim().parse().unwrap();
@@ -34,7 +34,7 @@ fn shows(step: &str, before: &str, summaries: &[&str], ids: &[(&str, &str)]) {
     let human = plan(&sandbox, &[]).exits(0).stdout;
     let human = human.split_whitespace().collect::<Vec<_>>().join(" ");
     for summary in summaries {
-        assert!(human.contains(summary), "{summary:?} was to be read in {human}");
+        assert!(human.contains(summary), "the plan does not show {summary:?}: {human}");
     }
 }
 

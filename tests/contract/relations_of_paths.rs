@@ -56,7 +56,7 @@ fn a_users_parents_in_a_tree_are_like_the_tree() {
     }
 }
 
-/// Nobody but root can give a directory to another user, so the plan says it.
+/// Only root can give a directory to another user, so the plan reports it.
 #[test]
 fn a_user_that_cannot_make_parents_of_a_tree_is_blocked() {
     let steps = |run_as: &str, attributes: &str| {
@@ -187,7 +187,7 @@ fn files_that_a_repository_step_writes_belong_to_no_other_step() {
     }
 }
 
-/// A directory has one way to it, whichever step comes first: the one that needs no bind mount.
+/// A directory is known by one path, regardless of the order of the steps: the path without the bind mount.
 #[test]
 fn a_bind_mount_of_a_part_of_a_tree_does_not_split_it() {
     let sandbox = host(
@@ -217,7 +217,7 @@ fn a_bind_mount_of_a_part_of_a_tree_does_not_split_it() {
     validate(&sandbox).exits(0);
 }
 
-/// Two names of one file. One of them would be given a file of its own, so both are not right at once.
+/// The two steps give one file, under its two names, different modes.
 #[test]
 fn two_names_of_one_file_are_refused() {
     let sandbox = host(

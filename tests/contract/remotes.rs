@@ -189,7 +189,7 @@ fn no_program_is_run_from_temporary_space() {
     }
 }
 
-/// A plan learns no host, whatever ssh may accept.
+/// Neither plan nor apply adds a host to known_hosts, even if ssh accepts it.
 #[test]
 fn a_host_that_ssh_accepts_is_reached_and_not_added() {
     let sandbox = served_by_ssh();
@@ -205,7 +205,7 @@ fn a_host_that_ssh_accepts_is_reached_and_not_added() {
     before.is_same_as(&Snapshot::take(&sandbox, "/home/ubuntu/.ssh", &[]), "apply learns no host");
 }
 
-/// One clear line says that git is missing, or that it is too old. A double of git only tells its version.
+/// The reason is that git is missing, or too old. The git of this test only prints a version.
 #[test]
 fn a_host_without_git_or_with_an_old_one_is_told_what_to_install() {
     let sandbox = Sandbox::new().remote();
@@ -262,7 +262,7 @@ fn git_ssh_command_applies_to_steps_of_the_launching_user() {
 
 /// git gets what is for logins and what its configuration names, but no secret of the plan file, wherever it stands.
 #[test]
-fn git_gets_the_variables_of_the_launching_user_but_no_secret_of_the_plan_file() {
+fn git_gets_the_variables_that_its_configuration_names_but_no_secret_of_the_plan_file() {
     let mut sandbox = served_by_ssh();
     trust_the_host(&sandbox);
     let wrapper = "#!/bin/sh

@@ -4,7 +4,7 @@ use crate::sandbox::{Outcome, Sandbox};
 
 const TREE: &str = "/srv/app/logs";
 
-/// A host with a tree of root that has to belong to user and group 50000.
+/// A host with a tree of root's, and a step that gives the tree this `owner`.
 fn host(run_as: &str, owner: &str) -> Sandbox {
     let sandbox = Sandbox::new();
     let step = format!("directory: {{ path: {TREE}, {owner}, recursive: true }}");
@@ -13,7 +13,7 @@ fn host(run_as: &str, owner: &str) -> Sandbox {
     sandbox
 }
 
-/// Mounts a FUSE file system of `uid` that nobody serves: it answers nobody, and other users may not even ask.
+/// Mounts a FUSE file system of `uid` without a server. Its owner gets no answer, and other users are denied access.
 fn mount_fuse(sandbox: &Sandbox, at: &str, uid: u32) {
     sandbox.bash(
         "root",

@@ -28,7 +28,7 @@ fn a_table_like_a_period_table_is_created_after_it() {
     converges_in_one_apply(&sandbox);
 }
 
-/// PostgreSQL distinguishes quoted names by case. A period that a series never has is made by nobody.
+/// PostgreSQL distinguishes quoted names by case. No step makes a period that is not in the series.
 #[test]
 fn quoted_names_are_told_apart_and_periods_that_never_come_are_not_waited_for() {
     let sandbox = warehouse("

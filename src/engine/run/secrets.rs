@@ -20,7 +20,7 @@ pub struct RunSecrets {
     connections: HashMap<String, SecretResult>,
     /// The environment variables that programs do not get, because they contain secrets.
     withheld: BTreeSet<String>,
-    /// What the launching user's git gets of the environment.
+    /// The environment variables that may be passed on to the launching user's git.
     for_git: Variables,
     /// Secrets of the plan file that are known without being read for a step.
     others: Vec<Secret>,
@@ -98,7 +98,7 @@ impl RunSecrets {
         Ok(secrets)
     }
 
-    /// Returns the environment variables that the launching user's git gets.
+    /// Returns the environment variables that may be passed on to the launching user's git.
     pub fn for_git(&self) -> &Variables {
         &self.for_git
     }

@@ -32,7 +32,7 @@ pub fn resolved(repo: &Repository, one: &str, other: &str) -> (String, String) {
     (settings.resolve(one), settings.resolve(other))
 }
 
-/// Returns the remotes that objects are fetched from on demand, with the settings that say so: those of `git clone --filter`
+/// Returns the remotes that objects are fetched from on demand, with the settings for that: those of `git clone --filter`
 /// (git-config(1)), and that of older versions of git (`extensions.partialClone`).
 ///
 /// # Errors
@@ -74,7 +74,7 @@ pub struct Tracking {
 }
 
 /// Returns the refs that `git fetch` moves to the remote's `branch`, by the fetch configuration of the remote. Other local
-/// branches and tags are not among them: they may have somebody's work.
+/// branches and tags are left out, because they may contain local work.
 ///
 /// # Errors
 /// The configuration cannot be read.
@@ -117,7 +117,7 @@ fn names_branch(name: &str, branch: &str, is_tag: impl Fn() -> bool) -> bool {
     name.strip_prefix("heads/") == Some(branch) || name == branch && !is_tag()
 }
 
-/// Whether a fetch may move a ref. Neither does it follow a symbolic ref.
+/// Whether a fetch may move a ref. Symbolic refs are not followed.
 fn is_movable(repo: &Repository, name: &str) -> bool {
     let taken = ["refs/heads/", "refs/tags/", "refs/provision/"];
     name.starts_with("refs/")

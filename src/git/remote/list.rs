@@ -82,7 +82,7 @@ fn ask_for_branch(site: &Site<'_>) -> Result<Answer, Failure> {
     Ok(answer)
 }
 
-/// Returns the name of a branch without the part by which git's commands name it: `origin/main`, `refs/heads/main`.
+/// Returns the name of a branch without a prefix that git's commands accept, as in `origin/main` or `refs/heads/main`.
 fn without_prefix<'a>(branch: &'a str, remote: &str) -> Option<&'a str> {
     let rest = ["refs/", "remotes/"].iter().fold(branch, |rest, part| rest.strip_prefix(part).unwrap_or(rest));
     let rest = rest.strip_prefix("heads/").or_else(|| rest.strip_prefix(remote)?.strip_prefix('/')).unwrap_or(rest);

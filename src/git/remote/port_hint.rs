@@ -1,4 +1,4 @@
-//! Recognises URLs of ssh with a port, or what follows the host, in the wrong place, and writes them right.
+//! Recognises ssh URLs with the port or the path in the wrong place, and suggests the correct URL.
 
 use super::url::SshHost;
 
@@ -25,8 +25,8 @@ pub fn misspelt(url: &str, host: &SshHost) -> Option<String> {
     Some(format!("git reads the port as part of the path: write {}", host.with_port(port, &path)))
 }
 
-/// Returns the port and the URL that `HOST:PORT/PATH` may mean. To git it is a path that begins with a number. With an `@` later on,
-/// it may be a password.
+/// Returns the port and the URL that `HOST:PORT/PATH` may mean. git reads it as a path that begins with a number. Returns `None` if
+/// an `@` follows, because the path may then be part of a password.
 pub fn maybe_port<'a>(url: &str, host: &'a SshHost) -> Option<(&'a str, String)> {
     let (port, path) = host.path.split_once('/').filter(|_| !url.contains("://") && !host.path.contains('@'))?;
     is_port(port).then(|| (port, host.with_port(port, &format!("/{path}"))))

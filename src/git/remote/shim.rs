@@ -1,7 +1,7 @@
 //! The program `ssh` that runs the real one, so that it asks nothing and leaves nothing behind.
 //!
-//! It is a script, and is run by `/bin/sh`, since temporary space may be mounted `noexec`. Only a user's own program that
-//! calls `ssh` without a path has to find it in the search path.
+//! It is a script that `/bin/sh` runs, since temporary space may be mounted `noexec`. It is also in the search path, for a user's
+//! own program that calls `ssh` without a path.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::git::error::io_failure;
 /// The script. Words between `@` are replaced.
 ///
 /// A host key that the user's configuration accepts without a question is added to a file in the scratch directory, and not to
-/// the user's. A jump host is reached by this program, too, since it has to accept its key in the same way.
+/// the user's. A jump host is also reached by this program, so that its key is accepted in the same way.
 const SCRIPT: &str = r#"#!/bin/sh
 real=${PROVISION_SSH:-@REAL@}
 unset PROVISION_SSH
@@ -23,7 +23,7 @@ at=@AT@
 config=$at/@PLAIN_CONFIG@
 file=
 
-# Only options before the host are looked at. Of -F and -J, the last and the first count.
+# Only options before the host are read. The last -F and the first -J count.
 count=$#
 past=
 while [ "$count" -gt 0 ]; do
@@ -103,7 +103,7 @@ esac
 strict=$(value stricthostkeychecking)
 known=$(value userknownhostsfile)
 [ "$known" != none ] || known=
-# A name with a space is not told apart from two names.
+# A name with a space looks like two names.
 case " $known" in
 *" "[!/~]*) strict=yes ;;
 esac

@@ -1,8 +1,8 @@
 //! The ssh that git starts: it uses the user's command and configuration, but asks nothing and leaves nothing behind.
 //!
-//! The same options have to apply to an ssh that is started by ssh. So [`shim`] is run in its place, also for a jump host and in
-//! a `ProxyCommand`. A user's own program finds it first in the search path, or else gets our options as arguments. An ssh that
-//! such a program calls by its path is not seen by the shim: it accepts no new host key, whatever is configured.
+//! The same options apply to an ssh that ssh starts for a jump host or a `ProxyCommand`, so [`shim`] is run in its place. A user's
+//! own program finds the shim first in the search path, and gets our options as arguments. If it calls ssh by its path, the shim
+//! is not used. Such an ssh accepts no new host key, even if the user's configuration allows it.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -59,7 +59,7 @@ impl SshCommand {
                 shown.push(word);
                 continue;
             }
-            // Quiet, it would not show what is wrong.
+            // With this option, ssh would not show its error.
             if word == "-q" {
                 continue;
             }
@@ -82,8 +82,8 @@ impl SshCommand {
         Some(shell_words(&shown))
     }
 
-    /// Returns the text of `-o` for a message; `Some(None)` if a person who logs in needs it to be left out, and `None` if it may be a
-    /// secret.
+    /// Returns the value of `-o` for a command that a person runs. Returns `Some(None)` if that command must not have the option,
+    /// and `None` if the value may be a secret.
     fn shown_option(&self, option: &str) -> Option<Option<String>> {
         let (name, value) = option.split_once(['=', ' '])?;
         Some(match name.trim().to_ascii_lowercase().as_str() {
@@ -201,7 +201,7 @@ fn in_search_path(name: &str) -> Option<PathBuf> {
     })
 }
 
-/// Whether a command runs a script with an option `-F`, by which it names a configuration of its own.
+/// Whether a command runs a script that calls ssh with a configuration file of its own (`-F`).
 fn is_script_with_config(command: &str, folder: &Path) -> bool {
     let program = words(command).and_then(|words| words.into_iter().find(|word| !word.contains('=')));
     let Some(program) = program else { return false };

@@ -34,11 +34,11 @@ pub const OPTIONS: [&str; 13] = [
     "ServerAliveCountMax=4",
 ];
 
-/// The option of an ssh that the shim may not see. The shim recognises this spelling, and replaces it by what the user's
-/// configuration says.
+/// The option of an ssh that may not be run by the shim. The shim recognises this spelling, and replaces it with the user's
+/// setting.
 pub const STRICT_MARK: &str = "StrictHostKeyChecking = yes";
 
-/// The name of the configuration file of an ssh that the shim may not see.
+/// The name of the configuration file of an ssh that may not be run by the shim.
 pub const STRICT_CONFIG: &str = "ssh_config";
 
 /// The name of the configuration file that leaves open which host keys are accepted.
@@ -73,7 +73,7 @@ pub fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), Failure> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(&failed)
 }
 
-/// Reads a configuration file as ssh does, which takes more than regular files. `/dev/null` is a usual way to have none.
+/// Reads a configuration file as ssh does. It need not be a regular file: `/dev/null` is a usual way to have no configuration.
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let failed = io_failure("read the ssh configuration", path);
     let found = fs::metadata(path).map_err(&failed)?.file_type();
@@ -87,7 +87,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
         let pipe = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path).map_err(&failed)?;
         if !read_pipe(pipe, &mut content).map_err(&failed)? {
             return Err(Failure::new(format!(
-                "nothing is written to the ssh configuration {}, a pipe",
+                "cannot read the ssh configuration {}: nothing is written to this pipe",
                 path.display()
             )));
         }

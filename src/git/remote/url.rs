@@ -68,23 +68,23 @@ fn is_scp_like(url: &str) -> bool {
     }
 }
 
-/// Whether two URLs reach the same repository by rule: regardless of the password, the case of scheme and host, a default port and
-/// escaped letters (RFC 3986, 6.2.2 and 6.2.3), of which of git's two forms an ssh URL has, and of `/` or `.git` at the end.
+/// Whether two URLs name the same repository. These make no difference: the password, the case of scheme and host, a default port,
+/// escaped letters (RFC 3986, 6.2.2 and 6.2.3), the form of an ssh URL, and `/` or `.git` at the end.
 ///
-/// In `host:path` the path begins in the user's home, so there the users must not differ. A server where `host:path` and
-/// `ssh://host/path` are two repositories is not told apart, because on common servers they are one.
+/// In `host:path` the path begins in the user's home, so the users must be the same. `host:path` and `ssh://host/path` are treated
+/// as one repository, as on common servers, although a server can have two.
 pub fn same_url(one: &str, other: &str) -> bool {
     let (one, other) = (Spelling::of(one), Spelling::of(other));
     let same_user = match (&one.user_of_home, &other.user_of_home) {
         (Some(one), Some(other)) => one == other,
         _ => true,
     };
-    // Only across the two forms it is not known where the path begins.
+    // Across the two forms, roots are not compared, because it is unknown where the path of `host:path` begins.
     let same_root = one.is_scp != other.is_scp || one.is_in_home == other.is_in_home;
     same_user && same_root && one.reached == other.reached
 }
 
-/// A URL without what makes no difference.
+/// The parts of a URL that [`same_url`] compares.
 struct Spelling {
     /// Scheme, host, port and path.
     reached: (String, String, String, String),

@@ -11,7 +11,7 @@ const OF_SSH: [&str; 2] = ["SSH_AUTH_SOCK", "KRB5CCNAME"];
 /// What git and common credential helpers use for one.
 const OF_WEB: [&str; 6] =
     ["KRB5CCNAME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "GITHUB_TOKEN", "GH_TOKEN", "GITLAB_TOKEN"];
-/// What a refused login is called.
+/// The words with which git and ssh report a refused login.
 const REFUSED: [&str; 6] = [
     "could not read username",
     "could not read password",

@@ -35,8 +35,8 @@ impl Mounts {
         self.0.iter().any(|mount| mount.point == path)
     }
 
-    /// Returns all paths to a directory by which it may be reached. Those in the mount of most of its file system come first. A
-    /// path may be hidden by another mount, so it has to be compared.
+    /// Returns all paths by which a directory may be reached. The first is that in the mount that shows most of its file system.
+    /// Another mount can hide a path, so the caller compares what is there.
     pub(super) fn ways_to(&self, path: &Path) -> Vec<PathBuf> {
         let around = self.0.iter().filter(|mount| path.starts_with(&mount.point));
         // Of two mounts at one path the later one is on top.
@@ -57,7 +57,7 @@ impl Mounts {
     }
 }
 
-/// Spaces and the like are octal.
+/// Decodes a field, in which a space is `\040`.
 fn unescaped(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::new();
     let mut rest = field;

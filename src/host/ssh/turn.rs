@@ -17,7 +17,7 @@ const MEMORY: Duration = Duration::from_secs(60);
 /// Proofs have time limits of their own (at most five minutes).
 static PROOFS: Gate = Gate::new(1, Duration::from_secs(600));
 
-/// How long the proofs of other users' workers are waited for. Any user of the host could take the name and keep it.
+/// The maximum wait for other processes. It is limited because any user of the host could take the name and keep it.
 const OTHERS: Duration = Duration::from_secs(30);
 /// The interval at which the name is tried. Sockets do not tell when a name becomes free.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -66,8 +66,8 @@ impl Turn {
     }
 }
 
-/// Takes the name by which processes take turns at a host: that of an abstract socket (unix(7)), which is no file and is free
-/// again when the process ends. `None` if another process keeps it too long, or if it is too long for a socket.
+/// Takes the abstract socket (unix(7)) by which processes take turns at a host. Its name needs no file, and is free again when the
+/// process ends. Returns `None` if another process keeps it too long, or if the name is too long for a socket.
 fn name(host: &str) -> Option<UnixListener> {
     let address = SocketAddr::from_abstract_name(format!("provision/login/{host}")).ok()?;
     let crowded = || CROWDED.lock().unwrap_or_else(PoisonError::into_inner);

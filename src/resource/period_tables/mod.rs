@@ -51,7 +51,7 @@ impl Resource for PeriodTables {
         self.claims_of(TableName::clone)
     }
 
-    /// Redshift takes names for one that PostgreSQL does not.
+    /// On Redshift, quoted names that differ only in case are the same table.
     fn observed_claims(&self, actual: &Actual) -> Vec<Claim> {
         match actual.catalog.dialect {
             Dialect::Redshift => self.claims_of(TableName::folded).owns,

@@ -32,7 +32,7 @@ pub enum Actual {
         /// The files that are checked out, up to a limit.
         #[serde(default)]
         files: Vec<String>,
-        /// How many they are.
+        /// The number of files, including those that are not listed.
         #[serde(default)]
         file_count: usize,
         /// The missing parent directories, the outermost first.
@@ -143,7 +143,7 @@ pub struct Upstream {
     pub meant: Option<String>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde wants")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 pub fn is_none(count: &usize) -> bool {
     *count == 0
 }

@@ -42,7 +42,7 @@ pub struct NewClone {
     /// The files that are checked out, up to a limit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
-    /// How many they are.
+    /// The number of files, including those that are not listed.
     #[serde(default, skip_serializing_if = "super::actual::is_none")]
     pub file_count: usize,
 }

@@ -71,9 +71,9 @@ pub fn obstacle_in_trees(top: &Path, cx: &ObserveContext) -> Result<Option<Obsta
     Ok(denial.map(Obstacle::of_denial_in_parent))
 }
 
-/// Creates the directory, with the mode that git gives it, and its missing parents, as other steps create them. Adds to `made` what
-/// it created. Goes by descriptors, since in a directory like /tmp somebody else can put a symlink in place of a missing name. What
-/// exists meanwhile is checked like what was created, for the same reason.
+/// Creates the directory with the mode that git gives it, and its missing parents as other steps create them. Adds what it created
+/// to `made`. Uses descriptors, because in a directory like /tmp another user can put a symlink in place of a missing name. For the
+/// same reason, a directory that another process has just created is checked as well.
 fn create_directories(top: &Path, cx: &ObserveContext, made: &mut Vec<PathBuf>) -> Result<(), Failure> {
     let (mut dir, missing_parents, name) = Place::find(top)?.into_parts();
     let attributes = parent_attributes(missing_parents.len(), cx)?;
@@ -192,11 +192,11 @@ fn obstacle_in(repo: &Repository, target: Oid) -> Result<Option<Obstacle>, git2:
     Ok(obstacles.into_iter().next())
 }
 
-/// How many files of a clone are listed. The list goes to another process and into the plan.
+/// The maximum number of files of a clone that are listed. The list goes to another process and into the plan.
 const MAX_FILES: usize = 10_000;
-/// How long the list is, in bytes of paths.
+/// The maximum total length of the listed paths, in bytes.
 const MAX_LENGTH: usize = 4 << 20;
-/// How many files are counted. A remote can have a small tree that many others share.
+/// The maximum number of files that are counted. A hostile remote can use one small tree in many places.
 const MAX_COUNTED: usize = 2_000_000;
 
 /// What is known about the files of a commit before it is cloned.
@@ -240,7 +240,7 @@ pub fn preview(desired: &Desired, url: &str, target: Oid) -> Result<Preview, Fai
 fn look_at(repo: &Repository, target: Oid) -> Result<Preview, git2::Error> {
     let commit = repo.find_commit(target)?;
     let newest = Some(Box::new(deployed(&commit)?));
-    // It limits the depth of the tree.
+    // This check limits the depth of the tree.
     if let Some(obstacle) = obstacle_in(repo, target)? {
         return Ok(Preview { obstacle: Some(obstacle), newest, ..Preview::default() });
     }

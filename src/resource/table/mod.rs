@@ -154,7 +154,7 @@ impl Resource for Table {
         }
     }
 
-    /// Redshift takes names for one that PostgreSQL does not.
+    /// On Redshift, quoted names that differ only in case are the same table.
     fn observed_claims(&self, catalog: &Catalog) -> Vec<Claim> {
         let database = Database::Connection(self.spec.connection.clone());
         let name = self.name().folded().claimed();

@@ -213,7 +213,7 @@ fn walk_entries(
         let seen = match known.unwrap_or_else(|| look(fd, name, AtFlags::SYMLINK_NOFOLLOW)) {
             Ok(seen) => seen,
             Err(Errno::NOENT) => continue,
-            // Another user's FUSE mount does not let root look, and a mount without its server lets nobody.
+            // Root cannot look at another user's FUSE mount, and no user can look at a mount without its server.
             Err(_) if is_mount_root(fd, name) => {
                 visit(Visit::Mount(below_top(&levels, name)))?;
                 continue;

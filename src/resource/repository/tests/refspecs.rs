@@ -12,7 +12,7 @@ fn refs(top: &std::path::Path) -> BTreeMap<String, String> {
     pairs.filter(|(name, _)| *name != "refs/heads/qa").map(|(name, at)| (name.to_owned(), at.to_owned())).collect()
 }
 
-/// Sets the refspecs, and has the remote rewritten or go on.
+/// Sets the refspecs, then rewrites the remote's branch or adds a commit to it.
 fn bench(specs: &[&str], rewritten: bool) -> Bench {
     let bench = Bench::new();
     let top = bench.checkout();
@@ -107,7 +107,7 @@ fn refs_are_moved_as_git_fetch_moves_them() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// git would move them; they may have somebody's work, and the step is about one branch.
+/// git would move these refs. They may contain local work, and the step is about one branch.
 #[test]
 fn no_other_branch_and_no_tag_is_moved() {
     for spec in [
@@ -131,9 +131,9 @@ fn no_other_branch_and_no_tag_is_moved() {
     }
 }
 
-/// git takes no remote with such a configuration.
+/// git refuses a remote with such a configuration.
 #[test]
-fn what_is_no_refspec_is_reported_with_its_remedy() {
+fn an_invalid_refspec_is_reported_with_its_remedy() {
     let bench = bench(&["refs/heads/*"], false);
     let failure = super::bench::plan(&bench.desired()).unwrap_err();
     assert!(failure.message.ends_with("invalid refspec 'refs/heads/*'"), "{failure:?}");

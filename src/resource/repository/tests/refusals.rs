@@ -47,7 +47,7 @@ fn lock_files() {
 }
 
 #[test]
-fn locks_of_all_refs_that_an_update_writes() {
+fn a_lock_of_any_ref_that_an_update_writes_blocks_the_step() {
     let bench = behind();
     let top = bench.checkout();
     git(&bench.seed(), &["tag", "v2"]);
@@ -364,7 +364,7 @@ fn what_an_update_is_refused_for_is_noted_before() {
     assert!(plan(&bench.desired()).unwrap().unwrap().notes.is_empty());
 }
 
-/// The remote that has the missing objects can be another one than the step's, and one that is gone.
+/// The missing objects can be at a remote other than the step's, or at one that was removed.
 #[test]
 fn a_partial_clone_is_refused_whichever_remote_has_the_rest() {
     let extension = "git config core.repositoryformatversion 1; git config extensions.partialClone";

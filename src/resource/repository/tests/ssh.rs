@@ -181,7 +181,7 @@ fn a_configuration_that_is_not_a_regular_file_is_read_as_ssh_reads_it() {
         assert_eq!(plan(&bench.desired()).unwrap().unwrap().changes, [], "{command}");
     }
     // ssh would wait forever.
-    failure(&bench, &["nothing is written to the ssh configuration", "core.sshCommand names it"]);
+    failure(&bench, &["nothing is written to this pipe", "core.sshCommand names it"]);
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn the_configuration_that_a_program_of_the_users_names_is_kept() {
     }
 }
 
-/// Whoever has ssh accept unknown hosts gets what `git` gives them, but no plan writes a known_hosts.
+/// If the user's ssh accepts unknown hosts, provision reaches them as git does. A plan does not write known_hosts.
 #[test]
 fn an_unknown_host_is_accepted_where_ssh_is_configured_to_accept_it() {
     let (bench, server) = bench();
@@ -271,13 +271,13 @@ fn an_unknown_host_is_accepted_where_ssh_is_configured_to_accept_it() {
         assert!(planned.is_ok(), "{options} {lines} {way}: {planned:?}");
         assert!(!known_hosts.exists(), "{options} {lines} {way}");
     }
-    // Whoever does not is asked by ssh, and this asks nothing.
+    // Otherwise ssh would ask the user, and provision lets it ask nothing.
     for strict in ["", "StrictHostKeyChecking ask\n", "StrictHostKeyChecking yes\n"] {
         set("", &format!("{strict}{own}"), "");
         failure(&bench, &["Host key verification failed", "known_hosts"]);
         assert!(!known_hosts.exists(), "{strict}");
     }
-    // A file with a space in its name is not told apart from two names, so nothing is accepted.
+    // A file name with a space looks like two names, so nothing is accepted.
     set("", &format!("StrictHostKeyChecking accept-new\nUserKnownHostsFile \"{at}/known hosts\"\n"), "");
     failure(&bench, &["Host key verification failed"]);
 
