@@ -16,7 +16,7 @@ use std::path::PathBuf;
 pub use nearest::nearest;
 pub use redacted_url::{RedactedUrl, without_login};
 pub use shell::{aside, file_argument, file_word, shell_word, shell_words};
-pub use stack::with_stack_for;
+pub use stack::{MAX_CODE, with_stack_for};
 
 /// Returns whether a character is invisible but has an effect: control characters, line and paragraph separators, and
 /// Unicode's format characters (category Cf), which can reverse the order of a line (CVE-2021-42574).

@@ -155,11 +155,11 @@ impl Observed {
                 Failure::new(format!("`{id}` owns the content of {claim}, and this step sets a value in it"))
                     .hint("set the value where the content comes from, or remove one of the two steps")
             }
-            _ => Failure::new(format!("this step and `{id}` both own {claim}: each would undo the other")).hint(match claim {
-                Claim::Table { .. } | Claim::Series { .. } => {
+            _ => Failure::new(format!("this step and `{id}` both own {claim}: each would undo the other")).hint(match claim.is_of_tables() {
+                true => {
                     "remove one of the two steps, or rename one of the two tables: Redshift ignores case, in quotes too"
                 }
-                _ => "remove one of the two steps, or use a different name in one of the two files",
+                false => "remove one of the two steps, or use a different name in one of the two files",
             }),
         })
     }
@@ -170,7 +170,7 @@ impl Observed {
     pub fn beside_paths(self, index: usize, steps: &[Step]) -> Self {
         let paths = |step: &Step| {
             let mut claims = step.resource.claims(&Unseen);
-            claims.owns.retain(|claim| !matches!(claim, Claim::Table { .. } | Claim::Series { .. }));
+            claims.owns.retain(|claim| !claim.is_of_tables());
             claims
         };
         let (locator, own) = (Locator::default(), paths(&steps[index]));

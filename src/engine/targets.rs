@@ -148,12 +148,11 @@ impl Targets {
             conflicts(&[theirs, own.clone()], &[theirs_located, own_located.clone()]).into_iter().next()
         };
         // If two steps own the same table on the server, only the later one in the plan file is blocked.
-        let is_table = |claim: &Claim| matches!(claim, Claim::Table { .. } | Claim::Series { .. });
         let by_plan_file = steps.iter().enumerate().filter(|(other, _)| *other != index);
         let mut conflict = by_plan_file
             .filter_map(|(other, step)| {
                 let mut theirs = step.resource.claims(&Unseen).owns;
-                theirs.retain(|claim| other < index || !is_table(claim));
+                theirs.retain(|claim| other < index || !claim.is_of_tables());
                 Some((other, against(of(&theirs))?))
             })
             .next();

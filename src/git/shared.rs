@@ -7,9 +7,7 @@ use git2::Config;
 
 use super::error::io_failure;
 use crate::failure::Failure;
-use crate::host::fs::{FileKind, adjust_mode};
-
-const SET_GROUP_ID: u32 = 0o2000;
+use crate::host::fs::{FileKind, SET_GROUP_ID, adjust_mode};
 
 /// The setting of one repository.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

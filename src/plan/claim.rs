@@ -152,6 +152,11 @@ impl Claims {
 }
 
 impl Claim {
+    /// Whether it is about tables of a warehouse.
+    pub fn is_of_tables(&self) -> bool {
+        matches!(self, Self::Table { .. } | Self::Series { .. })
+    }
+
     /// Returns the path of the claim, if it has one.
     pub fn path(&self) -> Option<&Path> {
         match self {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use minijinja::Environment;
 
-use crate::text::with_stack_for;
+use crate::text::{MAX_CODE, with_stack_for};
 
 /// A name that an expression looks up. Attributes, filters, tests and the names of arguments are not looked up.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,13 +23,26 @@ pub(super) fn names(template: &str) -> Vec<Name<'_>> {
     names
 }
 
+/// Returns the length of all expressions and statements of a template, in bytes.
+fn length(template: &str) -> usize {
+    blocks(template).into_iter().map(|code| code.len()).sum()
+}
+
+/// Returns whether the expressions of a template are too long for their parser.
+pub(super) fn is_too_long(template: &str) -> bool {
+    template.len() > MAX_CODE && length(template) > MAX_CODE
+}
+
 /// Calls `parse` on a stack with room for all expressions of a template.
 pub(super) fn with_stack<T>(template: &str, parse: impl FnOnce() -> T) -> T {
-    with_stack_for(blocks(template).into_iter().map(|code| code.len()).sum(), parse)
+    with_stack_for(length(template), parse)
 }
 
 /// Returns the variables that a template needs from outside. `None` if it cannot be parsed.
 pub(super) fn undeclared(jinja: &Environment<'_>, template: &str) -> Option<HashSet<String>> {
+    if is_too_long(template) {
+        return None;
+    }
     with_stack(template, || Some(jinja.template_from_str(template).ok()?.undeclared_variables(false)))
 }
 

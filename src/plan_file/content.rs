@@ -77,7 +77,7 @@ impl Evaluator {
         let mut jinja = look.environment();
         let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
         jinja.set_syntax(syntax.map_err(|error| look.explain(&error))?);
-        if let Some(problem) = look.misused_name(&jinja, text) {
+        if let Some(problem) = look.problem_in(&jinja, text) {
             return Err(problem);
         }
         let context = Jinja::from_dyn_object(Arc::clone(&look));

@@ -234,7 +234,7 @@ impl Templates {
     fn render(self: &Arc<Self>, text: &str, span: &Range<usize>, inside: &[String]) -> Result<Value, Diagnostic> {
         let look = Lookup::new(self.clone(), self.place(span), inside);
         let jinja = look.environment();
-        if let Some(problem) = look.misused_name(&jinja, text) {
+        if let Some(problem) = look.problem_in(&jinja, text) {
             return Err(problem);
         }
         let context = Jinja::from_dyn_object(Arc::clone(&look));

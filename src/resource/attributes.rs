@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::value::{Account, Identity, Mode};
 use super::{Action, Description};
 use crate::host::capabilities::{Capability, Id, has_capability, is_mapped, keeps_set_group_id};
-use crate::host::fs::{self, Denial, FileKind, Place, Stat};
+use crate::host::fs::{self, Denial, FileKind, Place, SET_GROUP_ID, Stat};
 use crate::host::users::{acting_user, group_name_or_id, known_group, known_user};
 
 /// The desired owner and group as this host knows them, and the user that observes and would make the changes.
@@ -196,9 +196,6 @@ impl Ownership {
         }
     }
 }
-
-/// The set-group-ID bit of a mode (inode(7)).
-pub const SET_GROUP_ID: u32 = 0o2000;
 
 /// Returns the group with this number, if chmod(2) clears the set-group-ID bit of its files for this process.
 pub fn foreign_group(gid: u32) -> Option<String> {

@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::attributes::SET_GROUP_ID;
 use super::directory::ModeRule;
 use super::value::Account;
 use super::{ExecuteContext, ObserveContext};
 use crate::failure::Failure;
 use crate::host::capabilities::{Capability, has_capability};
-use crate::host::fs::{self, Denial, Place, Stat};
+use crate::host::fs::{self, Denial, Place, SET_GROUP_ID, Stat};
 use crate::host::users::{acting_user, group_name_or_id, name_or_id};
 
 /// Creates the missing parents, and returns the directory for the entry. In the tree of another step, a parent gets the

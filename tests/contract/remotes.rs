@@ -170,7 +170,7 @@ fn a_full_temporary_space_falls_back_to_the_other() {
 
 /// ssh is also made to leave nothing behind where no program can be run from temporary space.
 #[test]
-fn no_program_is_run_from_temporary_space() {
+fn remotes_are_reached_by_ssh_if_temporary_space_is_noexec() {
     let mut sandbox = served_by_ssh();
     trust_the_host(&sandbox);
     let sharing = "ControlMaster auto\n ControlPath ~/.ssh/cm-%C\n ControlPersist 20\n HostName 127.0.0.1\n";

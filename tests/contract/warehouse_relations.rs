@@ -85,7 +85,7 @@ fn a_series_claims_only_the_names_of_its_own_calendar() {
 }
 
 #[test]
-fn series_of_different_lengths_that_make_one_table_are_refused() {
+fn series_are_refused_only_if_they_make_one_table() {
     for (every, from, name, refused) in [
         ("year", "'2025'", "s.hist_{period}_07", true),
         ("year", "'2025'", "s.hist_{period}_13", false),

@@ -6,12 +6,10 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::descriptor::{change_owner, is_empty, lock_exclusive, open_at, stat_fd};
 use super::leftover::temporary_name;
-use super::{Attributes, Dir, Error, Place, Stat, acts_as_root};
+use super::{Attributes, Dir, Error, Place, SET_GROUP_ID, Stat, acts_as_root};
 
 /// The mode of a parent directory that is created.
 pub const PARENT_MODE: u32 = 0o755;
-/// A new directory inherits this bit, as the kernel does it: its entries keep the group.
-const SET_GROUP_ID: u32 = 0o2000;
 
 /// Attributes of a parent directory that override those inherited from its own parent. Only root can give another owner, and
 /// other users can give a group that they are in.

@@ -195,10 +195,12 @@ pub fn acting_ids() -> (u32, u32) {
 }
 
 /// Returns the mode that an entry has after chown(2). With `keeps_group_bit` (the acting user is root or in the group), the
+/// The set-group-ID bit of a mode (inode(7)). A new directory inherits it, and the entries of a directory with it get its group.
+pub const SET_GROUP_ID: u32 = 0o2000;
+
 /// set-group-ID bit is lost only if the group may execute the file.
 pub fn mode_after_chown(kind: FileKind, mode: u32, keeps_group_bit: bool) -> u32 {
     const SET_USER_ID: u32 = 0o4000;
-    const SET_GROUP_ID: u32 = 0o2000;
     const GROUP_EXECUTE: u32 = 0o010;
     if kind == FileKind::Directory {
         return mode;

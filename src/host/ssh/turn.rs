@@ -18,9 +18,9 @@ const MEMORY: Duration = Duration::from_secs(60);
 static PROOFS: Gate = Gate::new(1, Duration::from_secs(600));
 
 /// The maximum wait for other processes. It is limited because any user of the host could take the name and keep it.
-const OTHERS: Duration = Duration::from_secs(30);
+const TURN_TIMEOUT: Duration = Duration::from_secs(30);
 /// The interval at which the name is tried. Sockets do not tell when a name becomes free.
-const INTERVAL: Duration = Duration::from_millis(20);
+const TURN_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The hosts at which another process kept its turn too long. They are not waited for again.
 static CROWDED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
@@ -48,7 +48,7 @@ impl Turn {
     pub fn take(address: &Address) -> Self {
         let host = format!("{}:{}", address.host, address.port);
         let permit = PROOFS.enter(&host);
-        Self { _name: name(&host), _permit: permit, host }
+        Self { _name: take_name(&host), _permit: permit, host }
     }
 
     /// Returns the failure of a login of the last minute that waited at least this long for nothing. A host that did not answer
@@ -68,7 +68,7 @@ impl Turn {
 
 /// Takes the abstract socket (unix(7)) by which processes take turns at a host. Its name needs no file, and is free again when the
 /// process ends. Returns `None` if another process keeps it too long, or if the name is too long for a socket.
-fn name(host: &str) -> Option<UnixListener> {
+fn take_name(host: &str) -> Option<UnixListener> {
     let address = SocketAddr::from_abstract_name(format!("provision/login/{host}")).ok()?;
     let crowded = || CROWDED.lock().unwrap_or_else(PoisonError::into_inner);
     let waits = !crowded().contains(host);
@@ -76,11 +76,11 @@ fn name(host: &str) -> Option<UnixListener> {
     loop {
         match UnixListener::bind_addr(&address) {
             Err(error) if error.kind() == ErrorKind::AddrInUse => {
-                if !waits || started.elapsed() >= OTHERS {
+                if !waits || started.elapsed() >= TURN_TIMEOUT {
                     crowded().insert(host.to_owned());
                     return None;
                 }
-                std::thread::sleep(INTERVAL);
+                std::thread::sleep(TURN_INTERVAL);
             }
             taken => return taken.ok(),
         }
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn another_process_is_waited_for() {
         let address: Address = "u@turns.example:1".parse().unwrap();
-        let others = name("turns.example:1").unwrap();
+        let others = take_name("turns.example:1").unwrap();
         let begun = std::sync::Arc::new(std::sync::Barrier::new(2));
         let begins = begun.clone();
         let taken = std::thread::spawn(move || {
@@ -106,11 +106,11 @@ mod tests {
             drop(Turn::take(&address));
         });
         begun.wait();
-        std::thread::sleep(10 * INTERVAL);
+        std::thread::sleep(10 * TURN_INTERVAL);
         assert!(!taken.is_finished(), "the other process still has its turn");
         drop(others);
         taken.join().unwrap();
-        assert!(name(&"long".repeat(100)).is_none(), "such a name is not waited for");
+        assert!(take_name(&"long".repeat(100)).is_none(), "such a name is not waited for");
     }
 
     #[test]

@@ -303,7 +303,7 @@ fn survey(
             || owns && !change.sets_owner && (!change.sets_group || ownership.may_set_group);
         let may_chmod = ownership.can(Capability::FileOwner) || owns;
         let group = rules.group.as_ref().filter(|_| change.sets_group).map_or(entry.gid, |group| group.id);
-        let sets_group_id = change.mode.is_some_and(|mode| mode & attributes::SET_GROUP_ID != 0);
+        let sets_group_id = change.mode.is_some_and(|mode| mode & fs::SET_GROUP_ID != 0);
         let needs = if sets_ownership && !may_chown {
             Some(Capability::ChangeOwner)
         } else if change.mode.is_some() && !may_chmod {

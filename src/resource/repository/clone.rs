@@ -193,11 +193,11 @@ fn obstacle_in(repo: &Repository, target: Oid) -> Result<Option<Obstacle>, git2:
 }
 
 /// The maximum number of files of a clone that are listed. The list goes to another process and into the plan.
-const MAX_FILES: usize = 10_000;
+const MAX_LISTED_FILES: usize = 10_000;
 /// The maximum total length of the listed paths, in bytes.
-const MAX_LENGTH: usize = 4 << 20;
-/// The maximum number of files that are counted. A hostile remote can use one small tree in many places.
-const MAX_COUNTED: usize = 2_000_000;
+const MAX_LISTED_BYTES: usize = 4 << 20;
+/// The maximum number of entries that are counted. A hostile remote can use one small tree in many places.
+const MAX_SEEN: usize = 2_000_000;
 
 /// What is known about the files of a commit before it is cloned.
 #[derive(Debug, Clone, Default)]
@@ -246,8 +246,10 @@ fn look_at(repo: &Repository, target: Oid) -> Result<Preview, git2::Error> {
     }
     let (mut files, mut length, mut file_count) = (Vec::new(), 0, 0);
     let mut trees = vec![(Vec::new(), commit.tree_id())];
-    while let Some((folder, id)) = trees.pop().filter(|_| file_count < MAX_COUNTED) {
+    let mut seen = 0;
+    while let Some((folder, id)) = trees.pop().filter(|_| seen < MAX_SEEN) {
         for entry in &repo.find_tree(id)? {
+            seen += 1;
             let path = [&folder, entry.name_bytes()].concat();
             if entry.kind() == Some(ObjectType::Tree) {
                 trees.push(([&path[..], b"/"].concat(), entry.id()));
@@ -255,7 +257,7 @@ fn look_at(repo: &Repository, target: Oid) -> Result<Preview, git2::Error> {
             }
             file_count += 1;
             length += path.len();
-            if files.len() < MAX_FILES && length < MAX_LENGTH {
+            if files.len() < MAX_LISTED_FILES && length < MAX_LISTED_BYTES {
                 files.push(RepoPath::new(path).to_string());
             }
         }

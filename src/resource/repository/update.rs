@@ -36,17 +36,17 @@ pub fn execute(desired: &Desired, change: &Update, run: &str) -> Result<(), Fail
     let delta = delta::find(&repo, &desired.remote_at(&url, CheckoutState::Present), &position, target)?;
     let log = if head.commit.is_none() { "clone" } else { "pull" };
     let plan = Plan { desired, repo: &repo, top, head: &head, position: &position, target, delta: &delta, log };
-    let (mut area, tags) = plan.lock()?;
+    let mut locked = plan.lock()?;
     let survey = survey(&repo, top, &delta)?;
     plan.check(change, &survey)?;
     if let Some(last) = change.local_commits.first() {
-        rescue::rescue_commits(&mut area, &repo, run, "commits", &last.id)?;
+        rescue::rescue_commits(&mut locked.area, &repo, run, "commits", &last.id)?;
     }
     if let Some(last) = change.detached_commits.first() {
-        rescue::rescue_commits(&mut area, &repo, run, "detached", &last.id)?;
+        rescue::rescue_commits(&mut locked.area, &repo, run, "detached", &last.id)?;
     }
-    rescue::rescue_files(&mut area, &repo, top, run, (head.branch.as_deref(), head.commit), &survey)?;
-    spans::git_checkout(&desired.branch).in_scope(|| plan.check_out(area, &survey, &tags))
+    rescue::rescue_files(&mut locked.area, &repo, top, run, (head.branch.as_deref(), head.commit), &survey)?;
+    spans::git_checkout(&desired.branch).in_scope(|| plan.check_out(locked, &survey))
 }
 
 fn open(top: &Path) -> Result<Repository, Failure> {
@@ -66,12 +66,12 @@ pub fn check_out_new_clone(desired: &Desired, url: &str, target: Oid) -> Result<
     let delta = delta::find(&repo, &desired.remote_at(url, CheckoutState::Present), &position, target)?;
     let log = format!("clone: from {}", RedactedUrl::of(url));
     let plan = Plan { desired, repo: &repo, top, head: &head, position: &position, target, delta: &delta, log: &log };
-    let (area, tags) = plan.lock()?;
+    let locked = plan.lock()?;
     let survey = survey(&repo, top, &delta)?;
     if let Some(found) = survey.in_the_way.values().next() {
         return Err(Failure::new(format!("{} appeared in {} meanwhile", found.change.path, top.display())));
     }
-    spans::git_checkout(&desired.branch).in_scope(|| plan.check_out(area, &survey, &tags))
+    spans::git_checkout(&desired.branch).in_scope(|| plan.check_out(locked, &survey))
 }
 
 struct Plan<'a> {
@@ -86,20 +86,28 @@ struct Plan<'a> {
     log: &'a str,
 }
 
+/// What is locked, and what is written under the locks.
+struct Locked<'a> {
+    area: WorkArea,
+    tracking: Vec<Tracking>,
+    /// The tags to create.
+    tags: Vec<&'a Tag>,
+}
+
 impl Plan<'_> {
     fn branch_ref(&self) -> String {
         format!("refs/heads/{}", self.desired.branch)
     }
 
-    /// Locks the index, HEAD and all refs that are moved against other git processes, before anything is rescued. Also returns
-    /// the tags to create.
-    fn lock(&self) -> Result<(WorkArea, Vec<&Tag>), Failure> {
+    /// Locks the index, HEAD and all refs that are moved against other git processes, before anything is rescued.
+    fn lock(&self) -> Result<Locked<'_>, Failure> {
         let git = self.repo.path();
         let mut area = WorkArea::enter(git)?;
         for name in ["index", "HEAD", &self.branch_ref()] {
             area.lock(&git.join(name))?;
         }
-        for Tracking { name, .. } in configured::tracking(self.repo, &self.desired.remote, &self.desired.branch)? {
+        let tracking = configured::tracking(self.repo, &self.desired.remote, &self.desired.branch)?;
+        for Tracking { name, .. } in &tracking {
             area.lock(&git.join(name))?;
         }
         let mut tags: Vec<&Tag> = Vec::new();
@@ -111,7 +119,7 @@ impl Plan<'_> {
                 tags.push(tag);
             }
         }
-        Ok((area, tags))
+        Ok(Locked { area, tracking, tags })
     }
 
     /// Checks under the locks that everything is as it was planned.
@@ -138,13 +146,14 @@ impl Plan<'_> {
         }
     }
 
-    fn check_out(&self, mut area: WorkArea, survey: &Survey, tags: &[&Tag]) -> Result<(), Failure> {
+    fn check_out(&self, locked: Locked<'_>, survey: &Survey) -> Result<(), Failure> {
+        let Locked { mut area, tracking, tags } = locked;
         for pack in &self.delta.packs {
             area.install_pack(pack)?;
         }
         // Opened again, since the other handle may have looked for objects before they existed.
         let repo = open(self.top)?;
-        self.track(&area, &repo)?;
+        self.track(&area, &repo, &tracking)?;
         for tag in tags {
             refs::set_locked(&area, &repo, &tag.name, None, tag.id)?;
         }
@@ -158,9 +167,9 @@ impl Plan<'_> {
     }
 
     /// Updates the remote-tracking branch, and what else `git fetch` would move with it.
-    fn track(&self, area: &WorkArea, repo: &Repository) -> Result<(), Failure> {
-        for Tracking { name, forced } in configured::tracking(repo, &self.desired.remote, &self.desired.branch)? {
-            let before = refs::target(repo, &name)?;
+    fn track(&self, area: &WorkArea, repo: &Repository, tracking: &[Tracking]) -> Result<(), Failure> {
+        for Tracking { name, forced } in tracking {
+            let before = refs::target(repo, name)?;
             if before == Some(self.target) {
                 continue;
             }
@@ -168,11 +177,11 @@ impl Plan<'_> {
             let how = match (before, forward) {
                 (None, _) => "storing head",
                 (_, true) => "fast-forward",
-                (_, false) if forced => "forced-update",
+                (_, false) if *forced => "forced-update",
                 _ => continue,
             };
-            refs::log(repo, &name, before, self.target, &format!("fetch: {how}"))?;
-            refs::set_locked(area, repo, &name, before, self.target)?;
+            refs::log(repo, name, before, self.target, &format!("fetch: {how}"))?;
+            refs::set_locked(area, repo, name, before, self.target)?;
         }
         Ok(())
     }

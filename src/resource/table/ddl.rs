@@ -17,7 +17,7 @@ use crate::resource::relation::NamedType;
 use crate::resource::relation::compare::{self, Difference};
 use crate::resource::relation::types::{MAX_DIGITS, canonical, has_too_many_digits, implies_not_null};
 use crate::resource::{KeyError, Segment};
-use crate::text::{Position, with_stack_for};
+use crate::text::{MAX_CODE, Position, with_stack_for};
 
 /// A parsed statement.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,6 +83,9 @@ impl Ddl {
     }
 
     fn from_outline(outline: Outline) -> Result<Self, KeyError> {
+        if outline.blanked.len() > MAX_CODE {
+            return Err(KeyError::new("the DDL is longer than 128 KiB").hint(HINT_COLUMNS));
+        }
         with_stack_for(outline.blanked.len(), || Self::from_statement(outline))
     }
 
