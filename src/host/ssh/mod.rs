@@ -10,6 +10,7 @@ use ssh2::{ErrorCode, MethodType, Session};
 
 mod address;
 mod greeting;
+mod key_pair;
 mod keygen;
 pub mod known_hosts;
 mod openssh_format;

@@ -3,16 +3,13 @@
 //! The crate ssh-key parses the parts. Its `PrivateKey` cannot parse the whole: it rejects an ECDSA key whose secret
 //! number starts with zeros, which is one in 256 P-256 keys and every second P-521 key.
 
-use openssl::bn::{BigNum, BigNumContext};
-use openssl::ec::{EcGroup, EcKey, EcPoint};
 use openssl::error::ErrorStack;
-use openssl::nid::Nid;
-use ssh_encoding::Decode;
-use ssh_key::EcdsaCurve;
-
+use ssh_encoding::{Decode, Encode};
 use ssh_key::private::KeypairData;
 use ssh_key::public::{EcdsaPublicKey, KeyData};
 use zeroize::Zeroizing;
+
+use super::key_pair;
 
 const MAGIC: &[u8] = b"openssh-key-v1\0";
 /// The padding block size of an unencrypted secret part, in bytes.
@@ -22,6 +19,8 @@ const BLOCK: usize = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unusable {
     Damaged,
+    /// The private half does not match the public half.
+    Mismatch,
     Encrypted,
 }
 
@@ -35,26 +34,45 @@ impl<E: std::error::Error> From<E> for Unusable {
 pub(super) fn read(bytes: &[u8]) -> Result<KeyData, Unusable> {
     let mut rest = bytes.strip_prefix(MAGIC).ok_or(Unusable::Damaged)?;
     let cipher = Vec::<u8>::decode(&mut rest)?;
-    let _derivation = Vec::<u8>::decode(&mut rest)?;
-    let _its_options = Vec::<u8>::decode(&mut rest)?;
+    let derivation = Vec::<u8>::decode(&mut rest)?;
+    let its_options = Vec::<u8>::decode(&mut rest)?;
     let keys = u32::decode(&mut rest)?;
-    let public = Vec::<u8>::decode(&mut rest)?;
+    let public_bytes = Vec::<u8>::decode(&mut rest)?;
     let secret = Zeroizing::new(Vec::<u8>::decode(&mut rest)?);
-    let public = ssh_key::PublicKey::from_bytes(&public)?.key_data().clone();
+    let public = ssh_key::PublicKey::from_bytes(&public_bytes)?;
+    // The crate does not check every length.
+    if public.to_bytes()? != public_bytes {
+        return Err(Unusable::Damaged);
+    }
+    let public = public.key_data().clone();
     if cipher != b"none" {
         return Err(Unusable::Encrypted);
+    }
+    if derivation != b"none" || !its_options.is_empty() {
+        return Err(Unusable::Damaged);
     }
     let pair = pair(&secret, &public)?;
     if keys == 1 && rest.is_empty() && pair == public { Ok(public) } else { Err(Unusable::Damaged) }
 }
 
-/// Returns the public half derived from the secret part.
+/// Returns the public half that is stored in the secret part, if the private half matches it.
 fn pair(secret: &[u8], public: &KeyData) -> Result<KeyData, Unusable> {
     let mut rest = secret;
     let same = u32::decode(&mut rest)? == u32::decode(&mut rest)?;
     let pair = match public.ecdsa() {
         Some(key) => KeyData::Ecdsa(ecdsa(&mut rest, key)?),
-        None => KeyData::try_from(&KeypairData::decode(&mut rest)?)?,
+        None => {
+            let before = rest;
+            let pair = KeypairData::decode(&mut rest)?;
+            let mut encoded = Zeroizing::new(Vec::with_capacity(before.len()));
+            pair.encode(&mut *encoded)?;
+            // The crate does not check every length.
+            if !before.starts_with(&encoded) || encoded.len() + rest.len() != before.len() {
+                return Err(Unusable::Damaged);
+            }
+            matching(key_pair::in_openssh_format(&pair))?;
+            KeyData::try_from(&pair)?
+        }
     };
     let _comment = Vec::<u8>::decode(&mut rest)?;
     let filled = rest.len() < BLOCK && rest.iter().zip(1..).all(|(byte, place)| *byte == place);
@@ -63,27 +81,17 @@ fn pair(secret: &[u8], public: &KeyData) -> Result<KeyData, Unusable> {
 
 /// Parses a key pair on the curve of `public`, and checks that its halves match.
 fn ecdsa(rest: &mut &[u8], public: &EcdsaPublicKey) -> Result<EcdsaPublicKey, Unusable> {
-    let _algorithm = Vec::<u8>::decode(rest)?;
+    let algorithm = String::decode(rest)?;
     let curve = String::decode(rest)?;
     let point = Vec::<u8>::decode(rest)?;
     let number = Zeroizing::new(Vec::<u8>::decode(rest)?);
-    if curve != public.curve().as_str() {
+    if curve != public.curve().as_str() || algorithm != format!("ecdsa-sha2-{curve}") {
         return Err(Unusable::Damaged);
     }
-    check(public.curve(), &point, &number)?;
+    matching(key_pair::on_curve(public.curve(), &point, &number))?;
     Ok(EcdsaPublicKey::from_sec1_bytes(&point)?)
 }
 
-fn check(curve: EcdsaCurve, point: &[u8], number: &[u8]) -> Result<(), ErrorStack> {
-    let group = EcGroup::from_curve_name(match curve {
-        EcdsaCurve::NistP256 => Nid::X9_62_PRIME256V1,
-        EcdsaCurve::NistP384 => Nid::SECP384R1,
-        EcdsaCurve::NistP521 => Nid::SECP521R1,
-    })?;
-    let mut context = BigNumContext::new()?;
-    let point = EcPoint::from_bytes(&group, point, &mut context)?;
-    let mut number = BigNum::from_slice(number)?;
-    let pair = EcKey::from_private_components(&group, &number, &point);
-    number.clear();
-    pair?.check_key()
+fn matching(matches: Result<bool, ErrorStack>) -> Result<(), Unusable> {
+    if matches.is_ok_and(|matches| matches) { Ok(()) } else { Err(Unusable::Mismatch) }
 }

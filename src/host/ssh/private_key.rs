@@ -7,8 +7,8 @@ use ssh_key::public::{DsaPublicKey, EcdsaPublicKey, KeyData, RsaPublicKey};
 use ssh_key::{HashAlg, Mpint};
 use zeroize::Zeroizing;
 
-use super::keygen;
 use super::openssh_format::{self, Unusable};
+use super::{key_pair, keygen};
 use crate::host::secret::{Secret, is_plain};
 use crate::text::is_hidden;
 
@@ -40,6 +40,9 @@ pub struct UnusableKey {
     /// Whether the bytes have nothing of a key, so that the remedy would only damage them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_something_else: bool,
+    /// Whether the private half does not match the public half, which `ssh-keygen` does not check.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_mismatched: bool,
 }
 
 impl KeyRead {
@@ -52,11 +55,12 @@ impl KeyRead {
     }
 
     /// Parses the content of a file as the OpenSSH of this host does. If `ssh-keygen` is installed, its verdict
-    /// decides.
+    /// decides, except about halves that do not match.
     pub fn on_this_host(bytes: &[u8]) -> Self {
         let own = Self::of(bytes);
+        let is_mismatched = matches!(&own, Self::Other(other) if other.is_mismatched);
         // `ssh` cannot load a key without this text.
-        if !bytes.windows(PRIVATE.len()).any(|window| window == PRIVATE) {
+        if is_mismatched || !bytes.windows(PRIVATE.len()).any(|window| window == PRIVATE) {
             return own;
         }
         match (keygen::load(bytes), own) {
@@ -129,7 +133,7 @@ const ENCRYPTED_BY: [(&str, &str); 4] = [
 const GIVE_PRIVATE: &str = "give the private key, the file without .pub";
 
 fn not_a_key(reason: impl Into<String>, remedy: impl Into<String>) -> UnusableKey {
-    UnusableKey { reason: reason.into(), remedy: remedy.into(), is_something_else: false }
+    UnusableKey { reason: reason.into(), remedy: remedy.into(), is_something_else: false, is_mismatched: false }
 }
 
 /// Returns whether the bytes have a mark of a private key, a public key or a certificate, in any encoding.
@@ -374,6 +378,11 @@ fn passphrase() -> UnusableKey {
     )
 }
 
+fn mismatched() -> UnusableKey {
+    let reason = "is damaged: its private half does not match its public half";
+    UnusableKey { is_mismatched: true, ..not_a_key(reason, "copy the whole file again") }
+}
+
 fn damaged() -> UnusableKey {
     not_a_key("is damaged: it is not a valid private key", "copy the whole file again")
 }
@@ -397,6 +406,7 @@ fn openssh(text: &str) -> Result<KeyData, UnusableKey> {
         .map_err(|_| damaged())?;
     openssh_format::read(&binary[..length]).map_err(|unusable| match unusable {
         Unusable::Encrypted => passphrase(),
+        Unusable::Mismatch => mismatched(),
         Unusable::Damaged => damaged(),
     })
 }
@@ -412,7 +422,11 @@ fn pem(text: &str) -> Result<KeyData, UnusableKey> {
              convert it: `cp -p --backup=numbered KEY KEY.orig && ssh-keygen -p -N '' -f KEY`",
         ));
     }
-    public_half(&key)?
+    let public = public_half(&key)?;
+    if public.is_some() && !key_pair::in_pem(&key).is_ok_and(|matches| matches) {
+        return Err(mismatched());
+    }
+    public
         .ok_or_else(|| not_a_key("is a private key of a type that SSH does not support", "create one with ssh-keygen"))
 }
 

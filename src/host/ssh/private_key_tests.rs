@@ -301,24 +301,26 @@ fn secret_numbers_with_leading_zeros_are_accepted() {
     }
 }
 
+/// Returns the binary content of a key in PEM or in OpenSSH's format, and what wraps such content again.
+fn unwrapped(path: &Path) -> (Vec<u8>, impl Fn(&[u8]) -> String + use<>) {
+    use base64::Engine as _;
+    let base64 = base64::engine::general_purpose::STANDARD;
+    let text = std::fs::read_to_string(path).unwrap();
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let bytes = base64.decode(lines[1..lines.len() - 1].concat()).unwrap();
+    let wrap = move |bytes: &[u8]| {
+        let body: Vec<String> =
+            base64.encode(bytes).as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+        format!("{}\n{}\n{}\n", lines[0], body.join("\n"), lines[lines.len() - 1])
+    };
+    (bytes, wrap)
+}
+
 #[test]
 fn mismatched_halves_are_rejected() {
-    use base64::Engine as _;
     let folder = folder();
-    let base64 = base64::engine::general_purpose::STANDARD;
-    let decode = |path: &Path| {
-        let text = std::fs::read_to_string(path).unwrap();
-        let body: String = text.lines().filter(|line| !line.starts_with('-')).collect();
-        base64.decode(body).unwrap()
-    };
     for kind in ["ed25519", "ecdsa", "rsa"] {
-        let bytes = decode(&keygen(folder.path(), &["-t", kind]));
-        let wrap = |bytes: &[u8]| {
-            format!(
-                "-----BEGIN OPENSSH PRIVATE KEY-----\n{}\n-----END OPENSSH PRIVATE KEY-----\n",
-                base64.encode(bytes)
-            )
-        };
+        let (bytes, wrap) = unwrapped(&keygen(folder.path(), &["-t", kind]));
         assert!(KeyRead::of(wrap(&bytes).as_bytes()).key().is_some());
         // One bit in the public half, which starts about 60 bytes in.
         let mut changed = bytes.clone();
@@ -328,6 +330,61 @@ fn mismatched_halves_are_rejected() {
         changed.push(0);
         assert_eq!(KeyRead::of(wrap(&changed).as_bytes()).key(), None, "{kind}");
     }
+}
+
+/// A key with one changed bit is refused, except in its comment. OpenSSL also ignores a few bytes that describe the structure of a key
+/// in PEM.
+#[test]
+fn a_key_with_a_changed_bit_is_no_key() {
+    let folder = folder();
+    let mut loaded_by_ssh_keygen = 0;
+    for arguments in [
+        &["-t", "ed25519"][..],
+        &["-t", "rsa", "-b", "2048"],
+        &["-t", "ecdsa", "-b", "256"],
+        &["-t", "ecdsa", "-b", "384"],
+        &["-t", "ecdsa", "-b", "521"],
+        &["-t", "dsa"],
+        &["-t", "rsa", "-b", "2048", "-m", "PEM"],
+        &["-t", "ecdsa", "-m", "PEM"],
+        &["-t", "dsa", "-m", "PEM"],
+        &["-t", "rsa", "-b", "2048", "-m", "PKCS8"],
+        &["-t", "ecdsa", "-m", "PKCS8"],
+    ] {
+        // OpenSSH 10 no longer creates DSA keys.
+        if arguments[1] == "dsa" && !run("ssh", &["-Q", "key"]).contains("ssh-dss") {
+            continue;
+        }
+        let (bytes, wrap) = unwrapped(&keygen(folder.path(), arguments));
+        let whole = KeyRead::of(wrap(&bytes).as_bytes());
+        assert!(whole.key().is_some());
+        let is_pem = arguments.contains(&"-m");
+        let mut accepted = 0;
+        let comment = bytes.windows(9).rposition(|window| window == b"a comment");
+        // Long keys are long numbers, of which any part shows what all do.
+        let step = if bytes.len() > 600 { 5 } else { 1 };
+        for place in (0..bytes.len())
+            .step_by(step)
+            .filter(|place| comment.is_none_or(|start| !(start..start + 9).contains(place)))
+        {
+            let mut changed = bytes.clone();
+            changed[place] ^= 1 << (place % 8);
+            let text = wrap(&changed);
+            let read = KeyRead::of(text.as_bytes());
+            let KeyRead::Other(other) = read else {
+                assert!(is_pem, "{arguments:?}, byte {place} of {}", bytes.len());
+                assert_eq!(read, whole, "{arguments:?}, byte {place}");
+                accepted += 1;
+                continue;
+            };
+            if other.is_mismatched && place % 25 == 0 {
+                loaded_by_ssh_keygen += usize::from(matches!(super::keygen::load(text.as_bytes()), Some(Ok(_))));
+                assert_eq!(KeyRead::on_this_host(text.as_bytes()).key(), None, "{arguments:?}, byte {place}");
+            }
+        }
+        assert!(accepted < 10, "{arguments:?}: {accepted}");
+    }
+    assert!(loaded_by_ssh_keygen > 0);
 }
 
 proptest::proptest! {
