@@ -39,8 +39,11 @@ pub fn refusal_to_update(obstacle: &Obstacle, desired: &Repository) -> Failure {
             let remote = shell_word(remote);
             let unset = |key: &String| format!(" && {git} config --unset-all {}", shell_word(key));
             let unset: String = keys.iter().map(unset).collect();
+            // A refetch has only what the remote's branches reach. The listing fetches what else local refs and logs reach, and if
+            // the remote no longer has it, the clone remains a partial one.
+            let rest = format!("{git} rev-list --objects --all --reflog --indexed-objects --quiet");
             refusal.hint(format!(
-                "fetch all of it (git 2.36 or newer): `{git} fetch --refetch --no-filter --no-auto-maintenance {remote}{unset}`"
+                "fetch all of it (git 2.36 or newer): `{git} fetch {remote} && {git} fetch --refetch --no-filter --no-auto-maintenance {remote} && {rest}{unset}`"
             ))
         }
         other if other.is_cured_by_clone() && desired.url.is_none() => {

@@ -209,3 +209,25 @@ fn a_partial_clone_becomes_a_whole_one() {
     apply(&bench.desired(), "run-1");
     git(&top, &["fsck"]);
 }
+
+/// Commits that only the checkout's own branch has were never fetched completely.
+#[test]
+fn a_partial_clone_of_a_remote_that_was_rewritten_becomes_a_whole_one() {
+    for filter in ["blob:none", "tree:0"] {
+        let bench = behind();
+        let (top, remote) = (bench.checkout(), format!("file://{}", bench.remote().display()));
+        for text in ["a3\n", "a4\n"] {
+            bench.push("later", &[("a", Some(text))]);
+        }
+        fs::remove_dir_all(&top).unwrap();
+        git(&bench.remote(), &["config", "uploadpack.allowFilter", "true"]);
+        git(bench.dir.path(), &["clone", "-q", "-b", "qa", &format!("--filter={filter}"), &remote, "checkout"]);
+        git(&bench.seed(), &["reset", "-q", "--hard", "HEAD~3"]);
+        bench.commit("instead", &[("a", Some("other\n"))]);
+        git(&bench.seed(), &["push", "-q", "-f", "origin", "qa"]);
+        paste(&refusal(&bench.desired()));
+        git(&top, &["fsck"]);
+        git(&top, &["fetch", "-q"]);
+        git(&top, &["fsck"]);
+    }
+}
