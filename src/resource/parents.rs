@@ -69,7 +69,11 @@ pub fn parents_denial(missing: &[PathBuf], holder: &Stat, cx: &ObserveContext) -
         let owner = attributes.uid.filter(|uid| *uid != own).map(|uid| format!("owner {}", name_or_id(uid)));
         let group = attributes.gid.filter(|gid| Some(*gid) != inherited && !fs::is_in_group(*gid));
         let group = group.map(|gid| format!("group {}", group_name_or_id(gid)));
-        if let Some(attribute) = owner.or(group) {
+        // Of a directory with a group that is not the user's own, the kernel removes the setgid bit if its mode is set.
+        let is_foreign = inherited.is_some_and(|gid| !fs::is_in_group(gid)) && group.is_none();
+        let is_set = |mode: &u32| mode & SET_GROUP_ID != 0 && *mode != fs::PARENT_MODE | SET_GROUP_ID;
+        let mode = attributes.mode.filter(|mode| is_foreign && is_set(mode)).map(|mode| format!("mode {mode:04o}"));
+        if let Some(attribute) = owner.or(group).or(mode) {
             let (user, parent) = (acting_user(), fs::escape_path(path));
             return Ok(Some(Denial::InTree { user, parent, attribute }));
         }

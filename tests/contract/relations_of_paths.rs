@@ -86,6 +86,31 @@ fn a_user_that_cannot_make_parents_of_a_tree_is_blocked() {
     }
 }
 
+/// The kernel removes the setgid bit when somebody outside of the group sets a mode, so nested parents would have another group.
+#[test]
+fn parents_that_would_lose_the_group_of_a_tree_are_blocked() {
+    let sandbox = host("");
+    remote(&sandbox, "echo 1 > a");
+    sandbox.bash("root", "chown -R ubuntu /srv/app.git; install -d -m 2775 -o ubuntu -g lp /srv/app");
+    let steps = "
+  - { id: tree, directory: { path: /srv/app, recursive: true, mode: \"2775\", dir_mode: \"2775\", owner: ubuntu, group: lp } }
+  - { id: file, run_as: ubuntu, file: { path: /srv/app/conf/d/x.conf, content: x } }
+  - { id: code, run_as: ubuntu, repository: { path: /srv/app/src/main/code, url: /srv/app.git, branch: main } }
+";
+    write_plan(&sandbox, steps);
+    let planned = plan(&sandbox).exits(1);
+    for step in ["file", "code"] {
+        let event = planned.step("step_planned", step);
+        assert_eq!(event["outcome"], "blocked", "{planned}");
+        let reason = event["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains("ubuntu cannot give it mode 2775"), "{reason}");
+    }
+    write_plan(&sandbox, &steps.replace("2775", "2755"));
+    sandbox.bash("root", "chmod 2755 /srv/app");
+    apply(&sandbox).exits(0);
+    assert_eq!(stat(&sandbox, "/srv/app/src/main"), "ubuntu:lp 2755");
+}
+
 /// The parents that a clone creates get the modes of the tree.
 #[test]
 fn the_parents_of_a_clone_are_like_the_tree() {
