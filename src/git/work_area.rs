@@ -80,7 +80,7 @@ impl WorkArea {
     /// Creates the area, or takes over and empties that of a run that has ended.
     pub fn enter(git: &Path) -> Result<Self, Failure> {
         let dir = git.join(AREA);
-        let alive = lock_directory(&dir)?;
+        let alive = lock_directory(&dir, 0o700)?;
         let config =
             open_repository(git).and_then(|repo| repo.config()).map_err(git_failure("read the configuration", git))?;
         let shared = Shared::of(&config);
@@ -109,6 +109,15 @@ impl WorkArea {
         finish: impl FnOnce(&Path) -> Result<(), Failure>,
     ) -> Result<Seen, Failure> {
         place::place(&self.dir, new, at, finish)
+    }
+
+    /// Moves the prepared file `new` to `at` with the rights of one that is created there with this mode, as git creates files.
+    /// Returns its state before.
+    ///
+    /// # Errors
+    /// A system call fails. What is at `at` is as it was.
+    pub fn place_as_created(&self, new: &Path, at: &Path, mode: u32) -> Result<Seen, Failure> {
+        place::place_as_created(&self.dir, new, at, mode)
     }
 
     /// Acquires git's lock of `target`.
@@ -310,14 +319,14 @@ impl Drop for WorkArea {
     }
 }
 
-/// Creates the directory `dir` if it does not exist, and locks it for as long as the result lives.
+/// Creates the directory `dir` with this mode, less the umask, if it does not exist, and locks it for as long as the result lives.
 ///
 /// # Errors
 /// Another process holds the lock.
-pub fn lock_directory(dir: &Path) -> Result<File, Failure> {
+pub fn lock_directory(dir: &Path, mode: u32) -> Result<File, Failure> {
     let failed = io_failure("use", dir);
     loop {
-        match fs::DirBuilder::new().mode(0o700).create(dir) {
+        match fs::DirBuilder::new().mode(mode).create(dir) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io_failure("create", dir)(error)),
             _ => {}
         }

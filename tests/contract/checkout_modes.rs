@@ -75,6 +75,57 @@ fn a_clone_and_an_update_follow_the_umask_as_git_does() {
     }
 }
 
+/// In a directory with the setgid bit, or with an access control list for new entries, the kernel gives a file that is created there
+/// other rights than one that is moved there.
+#[test]
+fn a_clone_and_an_update_inherit_from_directories_as_git_does() {
+    let directories = [
+        ("chgrp etl shared; chmod 2775 shared", "is not a member"),
+        ("chgrp etl shared; chmod 2775 shared; usermod -aG etl ubuntu", "is a member"),
+        ("setfacl -d -m u:mallory:rwx,g:etl:rwx,o::- shared", "list"),
+        ("chgrp etl shared; chmod 2770 shared; setfacl -d -m g:etl:rwx shared", "both"),
+    ];
+    for (prepare, name) in directories {
+        let sandbox = host();
+        sandbox.bash("root", "gpasswd -d ubuntu etl 2>/dev/null || true");
+        sandbox.bash("root", &format!("cd /home/ubuntu; install -d -o ubuntu -g ubuntu shared; {prepare}"));
+        sandbox.write("/home/ubuntu/m.yaml", "ubuntu", PLAN.replace("/home/ubuntu/app", "/home/ubuntu/shared/app"));
+        let git = |command: &str| sandbox.bash("ubuntu", command);
+        // Some files are written by one of the two programs only.
+        let own =
+            ["objects", "hooks", "branches", "info", "description", "packed-refs", "*_HEAD", "refs/remotes/origin/*"];
+        let own: String = own.map(|name| format!("-path './.git/{name}' -prune -o ")).concat();
+        let rights = |top: &str, left_out: &str| {
+            let list = format!("find . {own} {left_out} ! -type l -print0 | sort -z | xargs -0 getfacl -cp | cat -s");
+            git(&format!("cd {top}; find . {own} {left_out} -printf '%P %g %m\\n' | sort; {list}"))
+        };
+        let same = |left_out: &str, when: &str| {
+            assert_eq!(rights("shared/app", left_out), rights("shared/theirs", left_out), "{name}: {when}");
+        };
+        apply(&sandbox, "022");
+        git("git clone -q /srv/git/app.git shared/theirs");
+        same("", "a clone");
+        up(
+            &sandbox,
+            "more",
+            "echo 2 > a.txt; mkdir -p n/m; echo 1 > n/m/new; ln -s a.txt link; echo 2 > run.sh; git tag -a v1 -m v1; git push -q origin v1",
+        );
+        apply(&sandbox, "022");
+        git("git -C shared/theirs pull -q");
+        same("", "an update");
+        // Only a part of the tree inherits.
+        for top in ["app", "theirs"] {
+            git(&format!(
+                "chmod g-s shared/{top} shared/{top}/d; setfacl -bR shared/{top}; setfacl -d -m u:mallory:rw shared/{top}/n"
+            ));
+        }
+        up(&sandbox, "last", "echo 3 > a.txt; echo 2 > n/m/new; echo 2 > n/other; echo 2 > d/b.txt");
+        apply(&sandbox, "022");
+        git("git -C shared/theirs pull -q");
+        same("-path ./.git -prune -o", "an update of a part");
+    }
+}
+
 /// In a clone by root only root gets write access, with every umask. `sudo` adds 022 as well (sudoers(5), umask). The directories
 /// above the checkout have the same modes as the parents of other steps.
 #[test]

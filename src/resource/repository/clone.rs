@@ -5,7 +5,6 @@ use crate::text::RedactedUrl;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -15,7 +14,7 @@ use git2::{ObjectType, Oid, Repository, RepositoryInitOptions};
 use super::change::NewClone;
 use super::delta::deployed;
 use super::desired::Repository as Desired;
-use super::leftovers::{UNFINISHED, clear};
+use super::leftovers::{UNFINISHED, remove_unfinished_clone};
 use super::refusal::refusal_to_clone;
 use super::update;
 use crate::failure::Failure;
@@ -26,7 +25,6 @@ use crate::git::shared::Shared;
 use crate::git::work_area::lock_directory;
 use crate::git::{Obstacle, RepoPath, refs, tree_check};
 use crate::host::fs::{Dir, Place, acts_as_root, escape_path};
-use crate::host::process::inherited_umask;
 use crate::host::thread;
 use crate::resource::parents::{parent_attributes, parents_denial};
 use crate::resource::{DeployedCommit, ObserveContext};
@@ -102,13 +100,12 @@ fn create_directories(top: &Path, cx: &ObserveContext, made: &mut Vec<PathBuf>) 
 fn build(desired: &Desired, url: &str, target: Oid) -> Result<(), Failure> {
     let top = &desired.path;
     let unfinished = top.join(UNFINISHED);
-    let alive = lock_directory(&unfinished)?;
+    remove_unfinished_clone(top)?;
+    // The mode is not set later: outside of its group, that would remove the setgid bit.
+    let alive = lock_directory(&unfinished, 0o777)?;
     let result = fill_git_directory(desired, url, target, &unfinished);
     match result {
         Ok(()) => {
-            // The directory was private until it was complete.
-            let mode = fs::Permissions::from_mode(0o777 & !inherited_umask());
-            alive.set_permissions(mode).map_err(io_failure("set the mode of", &unfinished))?;
             shared(&unfinished)?.adjust_tree(&unfinished)?;
             let open = File::open(&unfinished).map_err(io_failure("open", &unfinished))?;
             rustix::fs::syncfs(&open).map_err(io::Error::from).map_err(io_failure("sync", &unfinished))?;
@@ -132,7 +129,6 @@ fn shared(at: &Path) -> Result<Shared, Failure> {
 
 fn fill_git_directory(desired: &Desired, url: &str, target: Oid, at: &Path) -> Result<(), Failure> {
     let top = &desired.path;
-    clear(at)?;
     let failed = git_failure("make the repository", top);
     let mut options = RepositoryInitOptions::new();
     // No template, since git would later run its hooks.

@@ -17,7 +17,7 @@ pub fn remove(top: &Path) -> Result<(), Failure> {
 }
 
 /// Empties the unfinished git directory of an interrupted run.
-pub fn clear(at: &Path) -> Result<(), Failure> {
+fn clear(at: &Path) -> Result<(), Failure> {
     let failed = io_failure("clear", at);
     for entry in fs::read_dir(at).map_err(&failed)? {
         let entry = entry.map_err(&failed)?;
@@ -36,7 +36,7 @@ pub fn remove_unfinished_clone(top: &Path) -> Result<(), Failure> {
     if leftover(&at)? == Leftover::Nothing {
         return Ok(());
     }
-    let _alive = lock_directory(&at)?;
+    let _alive = lock_directory(&at, 0o700)?;
     clear(&at)?;
     fs::remove_dir(&at).map_err(io_failure("remove", &at))
 }

@@ -104,7 +104,8 @@ fn install_file(area: &WorkArea, top: &Path, survey: &Survey, item: &Item) -> Re
     }
     let new = area.path(STAGE).join(item.path.as_path());
     set_usual_mode(&new, item)?;
-    area.place(&new, &at, |_| Ok(()))
+    let is_program = item.new.is_some_and(|blob| blob.mode == 0o100_755);
+    area.place_as_created(&new, &at, if is_program { 0o777 } else { 0o666 })
 }
 
 /// Gives a file the mode that git would give it. libgit2 never gives write access to the group and others.
