@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::git::RepoPath;
 use crate::git::error::git_failure;
 use crate::git::hash::Hasher;
-use crate::git::index::add;
+use crate::git::index::{SKIP_WORKTREE, add};
 use crate::git::open::open_repository;
 use crate::git::tree::{Blob, blob_in, normal_mode};
 use crate::git::unreadable;
@@ -35,8 +35,17 @@ pub fn local_changes(repo: &Repository, folder: Option<&RepoPath>) -> Result<Vec
             index.get_path(path.as_path(), 0).map(|entry| Blob { id: entry.id, mode: normal_mode(entry.mode) });
         staged.is_some() && staged == head.as_ref().and_then(|head| blob_in(head, path))
     };
+    // libgit2 does not know the mark of files that are left out on purpose. To git such a file is unchanged, whatever is there.
+    let is_left_out = |path: &RepoPath| {
+        index.get_path(path.as_path(), 0).is_some_and(|entry| entry.flags_extended & SKIP_WORKTREE != 0)
+    };
     let mut changes: Vec<LocalChange> = statuses
         .into_iter()
+        .map(|(path, status)| {
+            let of_work = Status::WT_DELETED | Status::WT_MODIFIED | Status::WT_TYPECHANGE | Status::WT_RENAMED;
+            let status = if status.intersects(of_work) && is_left_out(&path) { status - of_work } else { status };
+            (path, status)
+        })
         .filter(|(path, status)| *status != Status::INDEX_MODIFIED || !is_old_mode(path))
         .filter(|(path, _)| !unread.contains(path))
         .filter_map(|(path, status)| {

@@ -342,7 +342,10 @@ fn what_an_update_is_refused_for_is_noted_before() {
     let prefix = "the next update will be refused: ";
     for (command, word) in [
         ("git sparse-checkout set --cone d", "sparse"),
+        ("git sparse-checkout set --cone other", "sparse"),
         ("git update-index --skip-worktree a", "a"),
+        ("git update-index --skip-worktree a; rm a", "a"),
+        ("git update-index --skip-worktree a; echo mine > a", "a"),
         ("git config remote.origin.promisor true; git config remote.origin.partialclonefilter blob:none", "partial"),
         ("echo '* filter=x' > .git/info/attributes; git config filter.x.smudge cat", "filter"),
         ("git worktree add -q -f ../other qa", "another worktree"),
