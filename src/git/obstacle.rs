@@ -1,6 +1,7 @@
 //! The states in which a checkout is not touched, each with its message and its remedy.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +9,7 @@ use super::pasted::git_with_paths;
 use super::path::RepoPath;
 use crate::failure::Failure;
 use crate::host::capabilities::Capability;
-use crate::host::fs::{Denial, acting_ids};
+use crate::host::fs::{Denial, acting_ids, escape_path};
 use crate::host::users::as_root;
 use crate::text::{aside, path_of_name, shell_word};
 
@@ -61,7 +62,16 @@ pub enum Obstacle {
     /// The index holds conflicts.
     Unmerged { path: RepoPath },
     /// Another git process holds a lock, or left one behind.
-    Locked { path: String },
+    Locked {
+        path: String,
+        /// It is so old that its process has probably ended.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_old: bool,
+    },
+    /// The index cannot be read. It can be built again.
+    DamagedIndex { problem: String },
+    /// A ref points to an object that is missing. git does not fetch into such a repository.
+    BrokenRef { name: String, id: String },
     /// Another run of provision works in the checkout.
     AnotherRun,
     /// A partial clone: objects are fetched from a remote on demand. The settings `keys` of the repository name it.
@@ -140,12 +150,16 @@ const INDEX_EXTENSIONS: [&str; 2] = ["'link'", "'sdir'"];
 /// The name of the other object format, as in libgit2's message. A clone has the object format of its remote.
 const OTHER_HASH: &str = "sha256";
 
+/// A git process holds a lock for a shorter time than this, as a rule.
+const MAX_LOCK_AGE: Duration = Duration::from_secs(3600);
+
 impl Obstacle {
     /// Whether it is an error even if the checkout is at the right commit.
     pub fn always(&self) -> bool {
         matches!(
             self,
             Self::Broken { .. }
+                | Self::DamagedIndex { .. }
                 | Self::Unreadable { .. }
                 | Self::Configuration { .. }
                 | Self::Unsupported { .. }
@@ -160,6 +174,13 @@ impl Obstacle {
                 | Self::Unmerged { .. }
                 | Self::AnotherRun
         )
+    }
+
+    /// Makes the obstacle for a lock of git's.
+    pub fn of_lock(lock: &Path) -> Self {
+        let made = std::fs::symlink_metadata(lock).and_then(|found| found.modified());
+        let is_old = made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > MAX_LOCK_AGE));
+        Self::Locked { path: escape_path(lock), is_old }
     }
 
     /// Makes the obstacle for what prevents a change in the working tree.
@@ -287,10 +308,36 @@ impl Obstacle {
                 .hint(format!("finish or abort it: `{git} status` says how")),
             Self::Unmerged { path } => Failure::new(format!("the index of {at} holds a conflict in {path}"))
                 .hint(format!("resolve it: `{git} status` says how")),
-            Self::Locked { path } => Failure::new(format!("another git process holds {path}")).hint(format!(
-                "wait until it is done; if none is running, remove the file: `rm {}`",
-                shell_word(path_of_name(path))
-            )),
+            Self::Locked { path, is_old } => {
+                let remove = format!("`rm {}`", shell_word(path_of_name(path)));
+                match is_old {
+                    true => Failure::new(format!(
+                        "the lock {path} is more than an hour old: a git process that was killed probably left it"
+                    ))
+                    .hint(format!("if no git process is running, remove the file: {remove}")),
+                    false => Failure::new(format!("another git process holds {path}"))
+                        .hint(format!("wait until it is done; if none is running, remove the file: {remove}")),
+                }
+            }
+            Self::DamagedIndex { problem } => {
+                Failure::new(format!("the index of {at} is damaged: {problem}")).hint(format!(
+                    "build it again from HEAD, which keeps the old one and all files: `{} && {git} reset -q`",
+                    aside(top.join(".git/index"))
+                ))
+            }
+            Self::BrokenRef { name, id } => {
+                let refusal = Failure::new(format!(
+                    "{name} in {at} points to an object that is missing: {id}; git does not fetch until it is repaired"
+                ));
+                let delete = format!("`{git} update-ref -d {}`", shell_word(name));
+                refusal.hint(if ["refs/tags/", "refs/remotes/"].iter().any(|start| name.starts_with(start)) {
+                    format!("delete it, and a fetch brings it again if the remote has it: {delete}")
+                } else {
+                    format!(
+                        "get the object from another copy of the repository, or delete the ref and its log: {delete}"
+                    )
+                })
+            }
             Self::AnotherRun => Failure::new(format!("another provision run is changing {at}"))
                 .hint("wait until it is done, then run again"),
             Self::PartialClone { .. } => {

@@ -1,7 +1,7 @@
 //! The manual lists every state of a checkout that is refused.
 
 /// Each obstacle, and words of its entry in the manual.
-const LISTED: [(&str, &str); 33] = [
+const LISTED: [(&str, &str); 35] = [
     ("Broken", "the repository, git's configuration, or a file that git needs cannot be read"),
     ("Unreadable", "or a file that git needs cannot be read"),
     ("UnreadableWork", "or may not be read"),
@@ -17,6 +17,8 @@ const LISTED: [(&str, &str); 33] = [
     ("Operation", "a merge, rebase, cherry-pick, revert or bisect is in progress"),
     ("Unmerged", "the index holds a conflict"),
     ("Locked", "a lock of git's"),
+    ("DamagedIndex", "a damaged index"),
+    ("BrokenRef", "a ref that points to an object that is missing"),
     ("AnotherRun", "another provision run"),
     ("PartialClone", "a partial clone"),
     ("Sparse", "a sparse checkout"),

@@ -20,7 +20,6 @@ use super::place::{self, remove_copy};
 use super::shared::Shared;
 use super::worktree::Seen;
 use crate::failure::Failure;
-use crate::host::fs::escape_path;
 
 const AREA: &str = "provision";
 const CLAIM: &str = "claim";
@@ -132,8 +131,7 @@ impl WorkArea {
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let refusal = Obstacle::Locked { path: escape_path(&lock) }.refusal(&self.git);
-                Err(refusal)
+                Err(Obstacle::of_lock(&lock).refusal(&self.git))
             }
             Err(error) => Err(io_failure("lock", target)(error)),
         }

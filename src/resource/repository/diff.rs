@@ -118,8 +118,12 @@ fn converged(desired: &Repository, found: &Checkout) -> Diff<RepositoryChange> {
     }
     for obstacle in &found.obstacles {
         match obstacle {
-            Obstacle::Locked { path } => {
-                diff.warnings.push(format!("{path} exists: another git process is running, or was killed"));
+            Obstacle::Locked { path, is_old } => {
+                let why = match is_old {
+                    true => "it is more than an hour old, so a git process that was killed probably left it",
+                    false => "another git process is running, or was killed",
+                };
+                diff.warnings.push(format!("{path} exists: {why}"));
             }
             Obstacle::Submodules { path } => {
                 diff.notes.push(format!("{path} is a submodule: whether it is up to date is not checked"));

@@ -204,6 +204,16 @@ fn read_checkout(
     checkout.head_remote = head.branch.as_deref().and_then(|branch| head_remote(repo, branch));
     checkout.head = head.commit.map(|commit| commit.to_string());
     checkout.branch = position.branch.map(|commit| commit.to_string());
+    if let Err(error) = repo.index() {
+        return Ok(Some(match configuration::unreadable(git_text(&error), &top.join(".git")) {
+            // libgit2 says so of a file that is too short to be an index.
+            Obstacle::Broken { problem } if problem.ends_with("no longer exists") => {
+                Obstacle::DamagedIndex { problem: "the file is too short".to_owned() }
+            }
+            Obstacle::Broken { problem } => Obstacle::DamagedIndex { problem },
+            other => other,
+        }));
+    }
     match obstacles(desired, repo) {
         Ok(found) => checkout.obstacles = found,
         Err(error) => return broken(git_text(&error)),
@@ -241,6 +251,7 @@ fn read_checkout(
             checkout.obstacles.extend(tree_check::outside_the_tree(repo, &config));
             checkout.obstacles.retain(|obstacle| tree_check::matters(obstacle, &config));
         }
+        checkout.obstacles.extend(other_locks(repo.path(), &checkout.obstacles));
         return Ok(None);
     }
     if !checkout.obstacles.is_empty() {
@@ -347,7 +358,42 @@ fn narrowed(top: &Path, entry: &Entry) -> Option<(RepoPath, u32)> {
 fn locks<'a>(git: &Path, names: impl Iterator<Item = &'a str>) -> Vec<Obstacle> {
     let locks = names.map(|name| git.join(format!("{name}.lock")));
     let locks = locks.filter(|lock| fs::symlink_metadata(lock).is_ok() && !is_own_lock(git, lock));
-    locks.map(|lock| Obstacle::Locked { path: escape_path(&lock) }).collect()
+    locks.map(|lock| Obstacle::of_lock(&lock)).collect()
+}
+
+/// Returns the locks that do not prevent an update by this program, but commands of people.
+fn other_locks(git: &Path, known: &[Obstacle]) -> Vec<Obstacle> {
+    let mut names = vec!["shallow".to_owned()];
+    let mut folders = vec![git.join("refs")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "lock")
+                && let Ok(name) = path.with_extension("").strip_prefix(git)
+            {
+                names.push(name.to_string_lossy().into_owned());
+            }
+        }
+    }
+    let mut locks = locks(git, names.iter().map(String::as_str));
+    locks.retain(|lock| !known.contains(lock));
+    locks
+}
+
+/// Returns the refs without their objects.
+fn broken_refs(repo: &Repository) -> Result<Vec<Obstacle>, git2::Error> {
+    let odb = repo.odb()?;
+    let mut found = Vec::new();
+    for reference in repo.references()? {
+        let reference = reference?;
+        if let Some(id) = reference.target().filter(|id| !odb.exists(*id)) {
+            let name = String::from_utf8_lossy(reference.name_bytes()).into_owned();
+            found.push(Obstacle::BrokenRef { name, id: id.to_string() });
+        }
+    }
+    Ok(found)
 }
 
 /// Returns the obstacles to an update, the worst first. `diff` decides whether they matter.
@@ -371,7 +417,11 @@ fn obstacles(desired: &Desired, repo: &Repository) -> Result<Vec<Obstacle>, git2
     let tracking = tracking.iter().map(|tracking| tracking.name.as_str());
     found.extend(locks(git, ["index", "HEAD", "config", "packed-refs", &branch].into_iter().chain(tracking)));
     let config = repo.config()?;
-    found.extend(configured::promisors(repo)?.into_iter().map(|(promisor, keys)| {
+    let promisors = configured::promisors(repo)?;
+    if promisors.is_empty() {
+        found.extend(broken_refs(repo)?);
+    }
+    found.extend(promisors.into_iter().map(|(promisor, keys)| {
         // If it is gone, the step's remote may have its objects.
         let remote = configured::url(repo, &promisor).map_or_else(|| desired.remote.clone(), |_| promisor);
         Obstacle::PartialClone { remote, keys }

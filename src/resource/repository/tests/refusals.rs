@@ -47,6 +47,43 @@ fn lock_files() {
 }
 
 #[test]
+fn an_old_lock_is_not_blamed_on_a_running_process() {
+    let bench = behind();
+    let lock = bench.checkout().join(".git/index.lock");
+    fs::write(&lock, "").unwrap();
+    let hour = std::time::Duration::from_secs(3600);
+    fs::File::options().write(true).open(&lock).unwrap().set_modified(std::time::SystemTime::now() - 3 * hour).unwrap();
+    refused(&bench, &["index.lock is more than an hour old", "probably left it", "`rm "]);
+}
+
+/// git cannot fetch, so the next update would be refused, whichever ref it is.
+#[test]
+fn locks_of_all_refs_are_noted_at_the_right_commit() {
+    for name in ["index", "HEAD", "packed-refs", "refs/heads/qa", "refs/heads/other", "refs/tags/of/v1", "shallow"] {
+        let bench = Bench::new();
+        write(&bench.checkout(), &format!(".git/{name}.lock"), Some(""));
+        let found = plan(&bench.desired()).unwrap().unwrap();
+        assert!(found.changes.is_empty() && found.warnings.len() == 1, "{name}: {found:?}");
+        assert!(found.warnings[0].contains(&format!("{name}.lock exists")), "{name}: {found:?}");
+    }
+}
+
+/// git reports such a ref as an error of the remote.
+#[test]
+fn a_ref_without_its_object_is_not_blamed_on_the_remote() {
+    for name in ["refs/tags/broken", "refs/remotes/origin/broken", "refs/heads/broken"] {
+        let bench = Bench::new();
+        write(&bench.checkout(), &format!(".git/{name}"), Some("1234567890123456789012345678901234567890\n"));
+        let found = plan(&bench.desired()).unwrap().unwrap();
+        assert!(found.notes[0].contains("the next update will be refused"), "{name}: {found:?}");
+        bench.push("more", &[("a", Some("a2\n"))]);
+        let missing =
+            format!("{name} in {} points to an object that is missing: 1234567890", bench.checkout().display());
+        refused(&bench, &[&missing, &format!("update-ref -d {name}")]);
+    }
+}
+
+#[test]
 fn a_lock_of_any_ref_that_an_update_writes_blocks_the_step() {
     let bench = behind();
     let top = bench.checkout();
@@ -211,7 +248,7 @@ fn broken_repositories() {
     refused(&bench, &["is broken"]);
     restore();
     fs::write(git_dir.join("index"), "rubbish").unwrap();
-    refused(&bench, &["is broken"]);
+    refused(&bench, &["the index of ", "is damaged"]);
     restore();
     fs::remove_dir_all(git_dir.join("objects")).unwrap();
     fs::create_dir(git_dir.join("objects")).unwrap();

@@ -231,3 +231,39 @@ fn a_partial_clone_of_a_remote_that_was_rewritten_becomes_a_whole_one() {
         git(&top, &["fsck"]);
     }
 }
+
+/// The damaged index is kept, and so are changes in the working tree.
+#[test]
+fn a_damaged_index_is_built_again() {
+    let damages: [fn(&[u8]) -> Vec<u8>; 4] = [
+        |_| b"rubbish".to_vec(),
+        |_| Vec::new(),
+        |index| index[..index.len() / 2].to_vec(),
+        |index| [&index[..40], b"XXXX", &index[44..]].concat(),
+    ];
+    for (number, damage) in damages.into_iter().enumerate() {
+        let bench = behind();
+        let top = bench.checkout();
+        let index = top.join(".git/index");
+        let damaged = damage(&fs::read(&index).unwrap());
+        fs::write(&index, &damaged).unwrap();
+        write(&top, "b", Some("changed\n"));
+        let message = refusal(&bench.desired()).message;
+        assert!(message.contains("index of") && !message.contains("no longer exists"), "{number}: {message}");
+        assert_eq!(remedied(&bench.desired()), 1, "{number}");
+        own_work_is_in(&top);
+        assert_eq!(fs::read_to_string(top.join("b")).unwrap(), "changed\n");
+        assert_eq!(fs::read(top.join(".git/index.aside")).unwrap(), damaged);
+        assert_eq!(git(&top, &["status", "--porcelain"]), " M b\n?? own\n");
+        apply(&bench.desired(), "run-1");
+    }
+}
+
+#[test]
+fn a_ref_without_its_object_is_deleted() {
+    let bench = behind();
+    write(&bench.checkout(), ".git/refs/tags/broken", Some("1234567890123456789012345678901234567890\n"));
+    assert_eq!(remedied(&bench.desired()), 1);
+    own_work_is_in(&bench.checkout());
+    apply(&bench.desired(), "run-1");
+}
