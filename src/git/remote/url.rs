@@ -21,7 +21,13 @@ pub fn is_local(url: &str) -> bool {
 
 /// Returns the directory of a local URL.
 pub fn local_path(url: &str) -> Option<&str> {
-    is_local(url).then(|| url.strip_prefix("file://").unwrap_or(url))
+    is_local(url).then(|| path_of_file_url(url).unwrap_or(url))
+}
+
+/// Returns the path of a `file://` URL. git ignores the host in it.
+fn path_of_file_url(url: &str) -> Option<&str> {
+    let rest = url.strip_prefix("file://")?;
+    Some(rest.find('/').map_or(rest, |slash| &rest[slash..]))
 }
 
 /// The host and path of an ssh URL.
@@ -112,7 +118,7 @@ impl Spelling {
             return Self { reached, user_of_home, is_in_home: below_home.is_some(), is_scp: scheme.is_empty() };
         }
         if is_local(url) {
-            let path = url.strip_prefix("file://").unwrap_or(url).trim_end_matches('/');
+            let path = path_of_file_url(url).unwrap_or(url).trim_end_matches('/');
             return Self {
                 reached: reached("file", "", None, path),
                 user_of_home: None,
@@ -175,7 +181,7 @@ fn without_end(path: &str) -> &str {
 /// Whether two URLs are paths to the same repository of this host, after following symlinks and `..`.
 pub fn same_place(one: &str, other: &str, relative_to: &Path) -> bool {
     let place = |url: &str| {
-        let path = url.strip_prefix("file://").or((!url.contains("://") && !is_scp_like(url)).then_some(url))?;
+        let path = path_of_file_url(url).or((!url.contains("://") && !is_scp_like(url)).then_some(url))?;
         let path = relative_to.join(path);
         // git opens the first of these that is a repository (`enter_repo` in its path.c).
         let repository = ["/.git", "", ".git/.git", ".git"].iter().find_map(|end| {
@@ -213,6 +219,16 @@ mod tests {
         assert!(same_url("file:///srv/x", "/srv/x"));
         assert!(!same_url("https://h/x", "https://h/y"));
         assert!(!same_url("https://h:8080/x@y", "https://k:8080/x@y"));
+    }
+
+    /// git ignores it.
+    #[test]
+    fn the_host_of_a_file_url_makes_no_difference() {
+        for url in ["file:///srv/x", "file://localhost/srv/x"] {
+            assert_eq!(local_path(url), Some("/srv/x"), "{url}");
+            assert!(same_url(url, "/srv/x/") && same_url(url, "file://other/srv/x"), "{url}");
+        }
+        assert_eq!(local_path("file://srv"), Some("srv"));
     }
 
     #[test]
