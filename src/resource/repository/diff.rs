@@ -24,7 +24,7 @@ pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChan
                     "there is no checkout at {}, and no url to clone from",
                     desired.path.display()
                 ))
-                .hint("give `url` a value: where to clone from, such as --var repo_url=URL"));
+                .hint("give the step's `url` a value: where to clone from"));
             };
             let commit = head_of(desired, upstream)?;
             let parents = missing_parents.clone();

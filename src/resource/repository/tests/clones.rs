@@ -138,7 +138,7 @@ fn no_url_and_no_checkout_is_refused() {
     let bench = Bench::new();
     let desired = desired(&bench.dir.path().join("nowhere"));
     let refused = refusal(&desired);
-    assert_eq!(refused.hint.as_deref(), Some("give `url` a value: where to clone from, such as --var repo_url=URL"));
+    assert_eq!(refused.hint.as_deref(), Some("give the step's `url` a value: where to clone from"));
 }
 
 #[test]
