@@ -178,3 +178,31 @@ fn plan_reports_targets_in_file_systems_of_the_kernel() {
         Host::new(step).is_blocked("", &[words]);
     }
 }
+
+#[test]
+fn what_must_stay_is_not_proposed_to_be_moved_aside() {
+    let host = Host::new(KEY);
+    host.sandbox.bash("root", "mkdir -p /srv/volume; mount -t tmpfs tmpfs /srv/volume; mknod /srv/null c 1 3");
+    let cases = [
+        ("file: { path: /dev/null, content: x }", "/dev/null is a device, not a file"),
+        ("file: { path: /srv/null, content: x }", "/srv/null is a device, not a file"),
+        ("file: { path: /etc, content: x }", "/etc is a directory, not a file"),
+        ("file: { path: /srv/volume, content: x }", "/srv/volume is a directory, not a file"),
+        ("directory: { path: /etc/passwd }", "/etc/passwd is a file, not a directory"),
+        ("directory: { path: /dev/zero/x }", "/dev/zero is a device, not a directory"),
+        ("key_file: { path: /home, source: { file: /root/new.pem } }", "/home is a directory, not a file"),
+        ("compose_env: { file: /opt, variable: PW, value: { env: PW } }", "/opt is a directory, not a file"),
+        ("repository: { path: /var, url: /srv/x.git, branch: main }", "/var is a directory with"),
+    ];
+    for (step, why) in cases {
+        host.sandbox.write(
+            "/root/p.yaml",
+            "root",
+            format!("name: p\nsteps:\n  - {{ id: it, run_as: root, {step} }}\n"),
+        );
+        let plan = host.run("plan", "").exits(1);
+        assert!(plan.stdout.contains(why), "{step}\n{}", plan.stdout);
+        assert!(plan.stdout.contains("correct ") || plan.stdout.contains("give another path"), "{}", plan.stdout);
+        assert!(!plan.stdout.contains("mv -T") && !plan.stdout.contains("git -C"), "{step}\n{}", plan.stdout);
+    }
+}

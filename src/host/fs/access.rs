@@ -9,7 +9,6 @@ use zeroize::Zeroizing;
 
 use super::descriptor::{change_mode, change_owner, open_at, open_quietly, stat_fd};
 use super::{Dir, Error, FileKind, Stat, escape_path};
-use crate::text::aside;
 
 /// The content of a file, and what `fstat` said about the same inode.
 #[derive(Debug)]
@@ -155,9 +154,5 @@ fn regular(dir: &Dir, name: &OsStr, stat: &Stat) -> Result<(), Error> {
     if stat.kind == FileKind::File {
         return Ok(());
     }
-    let path = dir.path_of(name);
-    Err(Error::refused(
-        format!("{} is {}, not a file", escape_path(&path), stat.kind.name()),
-        format!("move it aside: `{}`, or give another path", aside(&path)),
-    ))
+    Err(dir.wrong_type(name, stat, "a file"))
 }

@@ -18,6 +18,7 @@ use crate::text::escape_name;
 
 mod access;
 mod access_list;
+mod aside;
 mod backup;
 mod below;
 pub mod closed;
@@ -42,6 +43,7 @@ mod tests;
 
 pub use access::{FileSeen, adjust_mode, read_file};
 pub use access_list::{AccessEntry, AccessLists, AccessTag};
+pub use aside::{belongs_to_system, move_aside_or};
 pub use backup::Backup;
 pub use below::{NotRead, names_beside, read_below};
 pub use closed::may_access;

@@ -8,7 +8,6 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::descriptor::{open_at, open_quietly};
 use super::{Error, Stat, acts_as_root, escape_path};
-use crate::text::aside;
 
 /// The number of symlinks that Linux follows in one path (path_resolution(7)).
 const MAX_SYMLINKS: usize = 40;
@@ -57,10 +56,7 @@ impl Dir {
                     format!("{} was replaced while it was opened", escape_path(&path)),
                     "find out who else works in that directory, then run again",
                 )),
-                Some(stat) => Err(Error::refused(
-                    format!("{} is {}, not a directory", escape_path(&path), stat.kind.name()),
-                    format!("move it aside: `{}`, or give another path", aside(&path)),
-                )),
+                Some(stat) => Err(self.wrong_type(name, &stat, "a directory")),
                 None => Err(Error::call("open", &path, Errno::NOENT)),
             },
             Err(errno) => Err(Error::call("open", &path, errno)),

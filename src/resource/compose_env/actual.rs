@@ -61,6 +61,9 @@ pub enum ComposeFile {
         /// Where a symlink leads.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         target: Option<PathBuf>,
+        /// Whether it cannot or must not be moved: a device, a mount point, or what the system needs.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        must_stay: bool,
     },
     /// The file is not a compose file, or not one that can be edited. The reason includes the position.
     Unreadable {
@@ -229,6 +232,9 @@ pub enum EnvFile {
         /// Where a symlink leads.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         target: Option<PathBuf>,
+        /// Whether it cannot or must not be moved: a device, a mount point, or what the system needs.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        must_stay: bool,
     },
     Unreadable {
         reason: String,

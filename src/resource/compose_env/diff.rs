@@ -8,11 +8,11 @@ use super::actual::{
     Actual, Affected, ComposeFile, EnvFile, EnvFileOf, EnvValue, Form, Occurrence, Overridden, Source, Unresolved,
 };
 use super::{Change, ComposeEnv};
-use crate::host::fs::{Denial, FileKind, escape_path};
+use crate::host::fs::{Denial, FileKind, escape_path, move_aside_or};
 use crate::host::secret::{Digest, how_to_give, yields_nothing};
 use crate::resource::attributes::refusal;
 use crate::resource::{Diff, KeyError};
-use crate::text::{aside, shell_word};
+use crate::text::shell_word;
 
 /// The permissions that `.env` may have: only its owner can read and write it.
 const PRIVATE: u32 = 0o600;
@@ -59,7 +59,9 @@ pub(super) fn occurrences<'a>(step: &ComposeEnv, actual: &'a Actual) -> Result<&
             let refusal = Failure::new(format!("{file} does not exist, so {variable} cannot be set in it"));
             return Err(refusal.hint("run the step that puts the file there (a checkout, say), or correct `file`"));
         }
-        ComposeFile::NotAFile { found, target } => return Err(not_a_file(&step.file, *found, target, "file")),
+        ComposeFile::NotAFile { found, target, must_stay } => {
+            return Err(not_a_file(&step.file, *found, target, *must_stay, "file"));
+        }
         ComposeFile::Unreadable { reason, hint } => {
             let hint = hint
                 .as_deref()
@@ -112,7 +114,7 @@ fn in_an_env_file(step: &ComposeEnv, service: &str, path: &Path) -> Failure {
     }
 }
 
-fn not_a_file(path: &Path, found: FileKind, target: &Option<PathBuf>, key: &str) -> Failure {
+fn not_a_file(path: &Path, found: FileKind, target: &Option<PathBuf>, must_stay: bool, key: &str) -> Failure {
     let refusal = Failure::new(format!("{} is {}, not a file", escape_path(path), found.name()));
     match (found, target) {
         // Compose takes the project's directory, name and .env from the path that it is given, not from where that leads.
@@ -132,7 +134,7 @@ fn not_a_file(path: &Path, found: FileKind, target: &Option<PathBuf>, key: &str)
         (FileKind::Symlink, None) => {
             refusal.hint(format!("symlinks are not followed: name the real path in the step, as `{key}`"))
         }
-        _ => refusal.hint(format!("move it aside: `{}`, or correct `{key}`", aside(path))),
+        _ => refusal.hint(move_aside_or(path, must_stay, &format!("correct `{key}`"))),
     }
 }
 
@@ -168,7 +170,9 @@ fn in_env_file(
     }
     let (mode, values, put_into, foreign) = match &actual.env_file {
         None | Some(EnvFile::Missing { .. }) => (None, &nothing, &nowhere, (&None, &None, &actual.folder_denied)),
-        Some(EnvFile::NotAFile { found, target }) => return Err(not_a_file(&path, *found, target, "env_file")),
+        Some(EnvFile::NotAFile { found, target, must_stay }) => {
+            return Err(not_a_file(&path, *found, target, *must_stay, "env_file"));
+        }
         Some(EnvFile::Unreadable { reason }) => {
             return Err(Failure::new(format!("{shown} cannot be edited: {reason}")).hint("correct that line by hand"));
         }

@@ -189,7 +189,11 @@ fn compose_file(
     match place.stat()? {
         None => return Ok(ComposeFile::Missing),
         Some(stat) if stat.kind != FileKind::File => {
-            return Ok(ComposeFile::NotAFile { found: stat.kind, target: target(&step.file, stat.kind) });
+            return Ok(ComposeFile::NotAFile {
+                found: stat.kind,
+                target: target(&step.file, stat.kind),
+                must_stay: place.must_stay(&stat),
+            });
         }
         Some(_) => {}
     }
@@ -327,7 +331,11 @@ fn env_file(place: &Place, names: &BTreeSet<&str>, digester: &Digester) -> Resul
         None => return Ok(missing()),
         Some(stat) if stat.kind != FileKind::File => {
             let path = place.path();
-            return Ok(EnvFile::NotAFile { found: stat.kind, target: target(&path, stat.kind) });
+            return Ok(EnvFile::NotAFile {
+                found: stat.kind,
+                target: target(&path, stat.kind),
+                must_stay: place.must_stay(&stat),
+            });
         }
         Some(_) => {}
     }

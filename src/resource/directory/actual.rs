@@ -48,6 +48,9 @@ pub enum Found {
     /// Something other than a directory exists at the path.
     Other {
         kind: FileKind,
+        /// Whether it cannot or must not be moved: a device, a mount point, or what the system needs.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        must_stay: bool,
     },
 }
 
@@ -230,7 +233,7 @@ pub(super) fn observe(desired: &Directory, cx: &ObserveContext) -> Result<Actual
                 tree,
             }))
         }
-        Some(stat) => Found::Other { kind: stat.kind },
+        Some(stat) => Found::Other { kind: stat.kind, must_stay: place.must_stay(&stat) },
     };
     Ok(Actual { leftovers: place.leftovers()?, ownership, found })
 }

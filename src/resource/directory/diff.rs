@@ -1,13 +1,13 @@
 use super::mode_rule::{OWNER_ACCESS, mode_with_access};
 use super::{Actual, Change, Directory, Found, HardLinks, Recursive, Tree, TreeChange};
 use crate::host::capabilities::Capability;
-use crate::host::fs::FileKind;
+use crate::host::fs::{FileKind, move_aside_or};
 use crate::host::state::OF_ROOT;
 use crate::host::users::as_root;
 use crate::resource::attributes;
 use crate::resource::regular_file::hard_links_command;
 use crate::resource::{Diff, Failure};
-use crate::text::{aside, path_of_name, shell_word};
+use crate::text::{path_of_name, shell_word};
 
 const AS_ROOT: &str = "set run_as: root on the step";
 /// The other remedy for a mode that locks the acting user out.
@@ -27,8 +27,8 @@ pub(super) fn diff(desired: &Directory, actual: &Actual) -> Result<Diff<Change>,
     }
     diff.warnings.extend(closing_modes(desired));
     match &actual.found {
-        Found::Other { kind } => Err(Failure::new(format!("{path} is {}, not a directory", kind.name()))
-            .hint(format!("move it aside: `{}`, or correct the path", aside(&desired.path)))),
+        Found::Other { kind, must_stay } => Err(Failure::new(format!("{path} is {}, not a directory", kind.name()))
+            .hint(move_aside_or(&desired.path, *must_stay, "correct the path"))),
         Found::Missing { missing_parents, denied, default_mode, foreign_group } => {
             if let Some(denial) = denied {
                 return Err(attributes::refusal(&format!("cannot create {path}"), denial));

@@ -48,6 +48,9 @@ pub enum Target {
     /// Something other than a file.
     Other {
         kind: FileKind,
+        /// Whether it cannot or must not be moved: a device, a mount point, or what the system needs.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        must_stay: bool,
     },
 }
 
@@ -93,7 +96,7 @@ pub(super) fn observe(desired: &File, cx: &ObserveContext) -> Result<Actual, Fai
             Target::Missing { missing_parents, foreign_group: attributes::inherited_foreign_group(&place)? }
         }
         Some(stat) if stat.kind == FileKind::File => Target::File(file(desired, &place, &stat, is_read, cx)?),
-        Some(stat) => Target::Other { kind: stat.kind },
+        Some(stat) => Target::Other { kind: stat.kind, must_stay: place.must_stay(&stat) },
     };
     let secret_warnings = desired.site().secret_warnings(cx);
     Ok(Actual { ownership, denied, leftovers: place.leftovers()?, wanted, unset, secret_warnings, target })

@@ -3,12 +3,12 @@ use super::change::{Change, Difference};
 use super::desired::{File, MAX_FILE_BYTES, NEW_MODE};
 use super::text_diff::{self, Shown};
 use crate::failure::Failure;
-use crate::host::fs::{Denial, FileKind};
+use crate::host::fs::{Denial, FileKind, move_aside_or};
 use crate::host::secret::{Digest, how_to_give, yields_nothing};
 use crate::host::users::as_root;
 use crate::resource::Diff;
 use crate::resource::regular_file::{AS_ROOT, Replacement, check_readable, check_writable};
-use crate::text::{aside, shell_word};
+use crate::text::shell_word;
 
 pub(super) fn diff(desired: &File, actual: &Actual) -> Result<Diff<Change>, Failure> {
     let mut diff = Diff { warnings: actual.secret_warnings.clone(), ..Diff::default() };
@@ -22,10 +22,11 @@ pub(super) fn diff(desired: &File, actual: &Actual) -> Result<Diff<Change>, Fail
     };
     check_readable(&desired.path, &actual.ownership, found, desired.wanted_mode())?;
     match &actual.target {
-        Target::Other { kind } => {
+        Target::Other { kind, must_stay } => {
             let hint = match kind {
+                FileKind::Symlink if *must_stay => "give the path of the file that it leads to".to_owned(),
                 FileKind::Symlink => "give the path of the file that it leads to, or remove the symlink".to_owned(),
-                _ => format!("move it aside: `{}`, or give the path of the file itself", aside(&desired.path)),
+                _ => move_aside_or(&desired.path, *must_stay, "correct the path"),
             };
             return Err(Failure::new(format!("{path} is {}, not a file", kind.name())).hint(hint));
         }
@@ -148,7 +149,7 @@ fn diff_content(
                 seen.size,
                 MAX_FILE_BYTES >> 20
             ))
-            .hint(format!("see whether the path is right; if it is: `{}`", aside(&desired.path))));
+            .hint(move_aside_or(&desired.path, false, "correct the path")));
         }
     };
     seen.file.check_replaceable(&desired.path, ownership, actual.denied.as_ref())?;

@@ -86,6 +86,9 @@ pub enum Target {
     /// Something other than a file exists at the path.
     Other {
         kind: FileKind,
+        /// Whether it cannot or must not be moved: a device, a mount point, or what the system needs.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        must_stay: bool,
     },
 }
 
@@ -127,7 +130,7 @@ pub(super) fn observe(desired: &KeyFile, cx: &ObserveContext) -> Result<Actual, 
             in_place = bytes;
             (Target::File(seen), Some(stat))
         }
-        Some(stat) => (Target::Other { kind: stat.kind }, Some(stat)),
+        Some(stat) => (Target::Other { kind: stat.kind, must_stay: place.must_stay(&stat) }, Some(stat)),
     };
     let source = key.as_ref().map(|key| Content::of_source(cx, key.expose(), &target));
     let kept = kept(&place, target_stat, cx, wanted.as_ref())?;

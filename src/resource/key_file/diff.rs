@@ -1,10 +1,11 @@
 use super::proof::{ProofResult, one_line};
 use super::{Actual, Backup, Change, Content, FileContent, FileSeen, KeyFile, KeyRead, Proof, PublicFacts, Target};
 use crate::failure::Failure;
+use crate::host::fs::move_aside_or;
 use crate::host::secret::{Origin, how_to_give, yields_nothing};
 use crate::resource::Diff;
 use crate::resource::regular_file::{AS_ROOT, Replacement, check_readable, check_writable};
-use crate::text::{aside, shell_word};
+use crate::text::shell_word;
 
 pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, Failure> {
     let mut diff = Diff::default();
@@ -48,9 +49,12 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, F
     };
     check_readable(&desired.path, &actual.ownership, found, Some(desired.desired_mode()))?;
     match &target {
-        Target::Other { kind } => {
-            return Err(Failure::new(format!("{path} is {}, not a file", kind.name()))
-                .hint(format!("move it aside: `{}`, or correct the path", aside(&desired.path))));
+        Target::Other { kind, must_stay } => {
+            return Err(Failure::new(format!("{path} is {}, not a file", kind.name())).hint(move_aside_or(
+                &desired.path,
+                *must_stay,
+                "correct the path",
+            )));
         }
         Target::Missing { missing_parents } => {
             let Some((_, key)) = source else {
@@ -199,7 +203,7 @@ fn diff_content(
         FileContent::Denied => (None, Some("a file that cannot be read".to_owned())),
         FileContent::TooLarge { size } => {
             return Err(Failure::new(format!("{path} is too large for a key: {size} bytes"))
-                .hint(format!("check what it is; if the path is correct, move it aside: `{}`", aside(path))));
+                .hint(format!("check what it is; {}", move_aside_or(path, false, "correct the path"))));
         }
     };
     let ownership = &actual.ownership;

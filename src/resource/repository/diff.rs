@@ -6,6 +6,7 @@ use super::desired::{LocalCommits, Repository};
 use super::refusal::{refusal_to_clone, refusal_to_update};
 use crate::failure::Failure;
 use crate::git::{Obstacle, remote};
+use crate::host::fs::belongs_to_system;
 use crate::resource::Diff;
 use crate::text::{RedactedUrl, aside, shell_word};
 
@@ -59,6 +60,9 @@ fn occupied_hint(desired: &Repository, by: &str, leads_to: Option<&str>) -> Stri
     }
     if by == "a symbolic link" {
         return "its target does not exist: give the path of the checkout itself".to_owned();
+    }
+    if belongs_to_system(path) {
+        return "correct the path".to_owned();
     }
     let aside = format!("the step clones to an empty or missing path, so move it aside: `{}`", aside(path));
     let Some(url) = desired.url.as_deref().filter(|_| by != "a file") else { return aside };
