@@ -151,6 +151,13 @@ impl Ownership {
         .hint(self.privilege_hint(Capability::SetId, as_root)))
     }
 
+    /// Returns the mode that a new entry has after chmod(2) for the acting user, which clears the set-group-ID bit for a foreign group.
+    /// `otherwise` is the inherited group if it is one.
+    pub fn mode_that_holds(&self, mode: Mode, otherwise: Option<&str>) -> Mode {
+        let is_foreign = if self.group.is_some() { self.foreign_group.is_some() } else { otherwise.is_some() };
+        if is_foreign { Mode::from_bits(mode.bits() & !SET_GROUP_ID) } else { mode }
+    }
+
     /// Returns the changes that give the file or directory at `path` the desired owner and group, and the mode if one
     /// is desired. The owner comes before the mode, because a new owner can reset mode bits.
     ///

@@ -157,7 +157,7 @@ fn a_set_group_id_bit_that_would_not_hold_is_blocked() {
     ["key_source", "repo_url"].into_iter().for_each(|name| sandbox.unset_var(name));
     sandbox.bash(
         "root",
-        "cd /home/ubuntu; install -d -o ubuntu -g mallory theirs shared shared/sub; chmod 2777 shared; install -d -o ubuntu -g ubuntu own",
+        "cd /home/ubuntu; ssh-keygen -q -t ed25519 -N '' -f new.pem; chown ubuntu new.pem; install -d -o ubuntu -g mallory theirs shared shared/sub; chmod 2777 shared; install -d -o ubuntu -g ubuntu own",
     );
     let outcome = |step: &str| {
         let text = format!("name: bits\nsteps:\n  - {{ id: it, {step} }}\n");
@@ -171,6 +171,7 @@ fn a_set_group_id_bit_that_would_not_hold_is_blocked() {
         "directory: { path: /home/ubuntu/theirs, mode: \"2775\" }",
         "directory: { path: /home/ubuntu/shared/new, mode: \"2775\" }",
         "file: { path: /home/ubuntu/shared/file, content: x, mode: \"2755\" }",
+        "key_file: { path: /home/ubuntu/shared/key, source: { file: /home/ubuntu/new.pem }, mode: \"2600\" }",
     ] {
         let (planned, finished, reason) = outcome(step);
         assert_eq!((planned, finished), ("blocked".into(), "blocked".into()), "{step}: {reason}");
@@ -189,6 +190,13 @@ fn a_set_group_id_bit_that_would_not_hold_is_blocked() {
         let (planned, finished, reason) = outcome(step);
         assert_eq!((planned, finished), ("changes".into(), "changed".into()), "{step}: {reason}");
     }
+    // Without a mode, the directory does not get the bit of its parent either.
+    let step = "directory: { path: /home/ubuntu/shared/bare }";
+    sandbox.write("/home/ubuntu/bits.yaml", "ubuntu", format!("name: bits\nsteps:\n  - {{ id: it, {step} }}\n"));
+    let plan = sandbox.provision("ubuntu", ["plan", "bits.yaml"]).run();
+    assert!(plan.stdout.contains("create the directory with mode 0755"), "{}", plan.stdout);
+    sandbox.provision("ubuntu", ["apply", "bits.yaml", "--yes"]).run().exits(0);
+    assert_eq!(sandbox.bash("root", "stat -c %a /home/ubuntu/shared/bare"), "755\n");
 }
 
 /// A parent that a step creates in another step's tree belongs to the tree, whichever directory it is created in.

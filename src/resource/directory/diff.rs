@@ -44,7 +44,9 @@ pub(super) fn diff(desired: &Directory, actual: &Actual) -> Result<Diff<Change>,
                 parents: missing_parents.clone(),
                 owner: actual.ownership.owner.clone(),
                 group: actual.ownership.group.clone(),
-                mode: desired.mode.unwrap_or(*default_mode),
+                mode: desired
+                    .mode
+                    .unwrap_or_else(|| actual.ownership.mode_that_holds(*default_mode, foreign_group.as_deref())),
             });
             Ok(diff)
         }

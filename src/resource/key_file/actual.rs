@@ -9,7 +9,7 @@ use crate::host::fs::{self, Denial, FileKind, Place};
 use crate::host::secret::{Digest, Secret};
 use crate::host::thread;
 use crate::resource::ObserveContext;
-use crate::resource::attributes::Ownership;
+use crate::resource::attributes::{self, Ownership};
 use crate::resource::parents::creation_denial;
 use crate::resource::regular_file::RegularFile;
 
@@ -81,6 +81,9 @@ pub enum Target {
     Missing {
         /// The parents that are missing too, outermost first.
         missing_parents: Vec<String>,
+        /// The group that the file gets from its directory, if chmod(2) clears the set-group-ID bit for the acting user.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        foreign_group: Option<String>,
     },
     File(FileSeen),
     /// Something other than a file exists at the path.
@@ -123,7 +126,8 @@ pub(super) fn observe(desired: &KeyFile, cx: &ObserveContext) -> Result<Actual, 
     let (mut target, target_stat) = match place.stat()? {
         None => {
             let missing_parents = place.missing_paths().iter().map(|path| fs::escape_path(path)).collect();
-            (Target::Missing { missing_parents }, None)
+            let foreign_group = attributes::inherited_foreign_group(&place)?;
+            (Target::Missing { missing_parents, foreign_group }, None)
         }
         Some(stat) if stat.kind == FileKind::File => {
             let (seen, bytes) = file(&place, &place.name, &stat, cx, wanted.as_ref())?;

@@ -56,7 +56,7 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, F
                 "correct the path",
             )));
         }
-        Target::Missing { missing_parents } => {
+        Target::Missing { missing_parents, foreign_group } => {
             let Some((_, key)) = source else {
                 let why = yields_nothing(desired.source.as_ref());
                 return Err(Failure::new(format!(
@@ -67,11 +67,13 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, F
             bad.map_or(Ok(()), Err)?;
             check_writable(&desired.path, actual.denied.as_ref())?;
             actual.ownership.check(&path, actual.ownership.acting_uid, None, AS_ROOT)?;
+            let mode = desired.desired_mode();
+            actual.ownership.check_set_group_id(&path, mode, foreign_group.as_deref(), AS_ROOT)?;
             diff.changes.push(Change::Create {
                 path,
                 parents: missing_parents.clone(),
                 key: key.clone(),
-                mode: desired.desired_mode(),
+                mode,
                 owner: actual.ownership.owner.clone(),
                 group: actual.ownership.group.clone(),
                 proven_by: proven_by(desired),
