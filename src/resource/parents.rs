@@ -75,7 +75,8 @@ pub fn parents_denial(missing: &[PathBuf], holder: &Stat, cx: &ObserveContext) -
         let mode = attributes.mode.filter(|mode| is_foreign && is_set(mode)).map(|mode| format!("mode {mode:04o}"));
         if let Some(attribute) = owner.or(group).or(mode) {
             let (user, parent) = (acting_user(), fs::escape_path(path));
-            return Ok(Some(Denial::InTree { user, parent, attribute }));
+            let lacks = fs::acts_as_root().then_some(Capability::ChangeOwner);
+            return Ok(Some(Denial::InTree { user, parent, attribute, lacks }));
         }
         inherited = inherited.filter(|_| attributes.mode.is_none_or(|mode| mode & SET_GROUP_ID != 0));
     }

@@ -9,7 +9,7 @@ use rustix::io::{Errno, retry_on_intr};
 use serde::{Deserialize, Serialize};
 
 use super::descriptor::open_at;
-use super::{Dir, Error, Stat, acting_ids, acts_as_root, escape_path};
+use super::{Dir, Error, Stat, acting_ids, escape_path};
 use crate::host::capabilities::{Capability, has_capability, is_confined_to_planning, missing_write_all};
 use crate::host::users::{acting_user, as_root};
 use crate::text::{path_of_name, shell_word};
@@ -42,7 +42,14 @@ pub enum Denial {
     /// The directory is sticky, and both it and the entry belong to others (EPERM).
     Sticky { path: String },
     /// The parent that is missing belongs to the tree of another step, and the acting user cannot give it the tree's owner or group.
-    InTree { user: String, parent: String, attribute: String },
+    InTree {
+        user: String,
+        parent: String,
+        attribute: String,
+        /// The capability that root lacks.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lacks: Option<Capability>,
+    },
     /// The kernel makes all entries of the file system itself (proc(5), sysfs(5)).
     OfKernel { path: String },
     /// Another error of the kernel.
@@ -68,7 +75,7 @@ impl Denial {
             Self::Sticky { path } => {
                 format!("{path} belongs to another user, and only owners may replace files in its directory (sticky)")
             }
-            Self::InTree { user, parent, attribute } => {
+            Self::InTree { user, parent, attribute, .. } => {
                 format!(
                     "{parent} is missing, another step manages the tree that it belongs to, and {user} cannot give it {attribute}"
                 )
@@ -100,7 +107,7 @@ impl Denial {
                 format!("root was denied it: on NFS with root_squash, change {} on the server", word(dir))
             }
             Self::NotWritable { .. } => "set run_as: root on the step, or the user that owns the directory".to_owned(),
-            Self::InTree { .. } if acts_as_root() => Capability::ChangeOwner.hint(),
+            Self::InTree { lacks: Some(capability), .. } => capability.hint(),
             Self::InTree { parent, .. } => {
                 format!(
                     "add a `directory` step for {} that acts as root, or set run_as: root on this step",
@@ -290,4 +297,23 @@ fn mount_point(id: u64) -> Option<String> {
     // Spaces, tabs, newlines and backslashes are in octal.
     let plain = escaped.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\");
     Some(escape_path(Path::new(&plain)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The hint is written by the process that plans, which may be root, and not by the worker of the user.
+    #[test]
+    fn the_hint_for_a_tree_is_for_the_user_of_the_step() {
+        let denial = |user: &str, lacks| Denial::InTree {
+            user: user.to_owned(),
+            parent: "/srv/app".to_owned(),
+            attribute: "owner root (0)".to_owned(),
+            lacks,
+        };
+        let hint = "add a `directory` step for /srv/app that acts as root, or set run_as: root on this step";
+        assert_eq!(denial("eva", None).hint(), hint);
+        assert!(denial("root", Some(Capability::ChangeOwner)).hint().contains("CAP_CHOWN"));
+    }
 }
