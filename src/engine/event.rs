@@ -415,17 +415,30 @@ pub struct Counts {
     pub changed: usize,
     pub skipped: usize,
     pub drifted: usize,
+    /// How many of the drifted steps have changes all the same.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub drifted_in_part: usize,
     pub blocked: usize,
+    /// How many of the blocked steps have changes all the same.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub blocked_in_part: usize,
     pub failed: usize,
 }
 
 impl Counts {
+    /// Returns the number of steps with changes in a plan, also of those that are blocked or drifted in part.
+    pub fn with_changes(&self) -> usize {
+        self.changes + self.blocked_in_part + self.drifted_in_part
+    }
+
     /// Returns each count that is not zero, with its word. What needs attention comes first.
     pub fn parts(&self) -> impl Iterator<Item = (usize, &'static str)> {
-        let Self { unchanged, may_change, unchecked, changes, changed, skipped, drifted, blocked, failed } = *self;
+        let Self { unchanged, may_change, unchecked, changes, changed, skipped, drifted, blocked, failed, .. } = *self;
+        let blocked_in_part = self.blocked_in_part;
         let counts = [
             (failed, "failed"),
-            (blocked, "blocked"),
+            (blocked.saturating_sub(blocked_in_part), "blocked"),
+            (blocked_in_part, "blocked in part"),
             (drifted, "drifted"),
             (changed, "changed"),
             (changes, "to change"),

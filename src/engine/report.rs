@@ -10,7 +10,7 @@ use crate::failure::Failure;
 /// Counts the events and passes them on.
 pub struct Report {
     next: Box<dyn Sink>,
-    steps: Mutex<BTreeMap<String, State>>,
+    steps: Mutex<BTreeMap<String, Latest>>,
     /// Whether a change was started.
     begun: AtomicBool,
 }
@@ -19,6 +19,13 @@ pub struct Report {
 enum State {
     Planned(Planned, Certainty),
     Finished(Finished),
+}
+
+/// The latest state of a step, and whether it has changes.
+#[derive(Debug, Clone, Copy)]
+struct Latest {
+    state: State,
+    has_changes: bool,
 }
 
 impl Report {
@@ -30,7 +37,7 @@ impl Report {
     /// Counts every step once, by its latest state.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
-        for state in self.steps.lock().unwrap_or_else(PoisonError::into_inner).values() {
+        for Latest { state, has_changes } in self.steps.lock().unwrap_or_else(PoisonError::into_inner).values() {
             if matches!(state, State::Planned(Planned::Unchanged, Certainty::Provisional)) {
                 counts.may_change += 1;
             }
@@ -44,6 +51,15 @@ impl Report {
                 State::Planned(Planned::Blocked, _) | State::Finished(Finished::Blocked) => &mut counts.blocked,
                 State::Planned(Planned::Failed, _) | State::Finished(Finished::Failed) => &mut counts.failed,
             } += 1;
+            match state {
+                State::Planned(Planned::Drifted, _) | State::Finished(Finished::Drifted) if *has_changes => {
+                    counts.drifted_in_part += 1;
+                }
+                State::Planned(Planned::Blocked, _) | State::Finished(Finished::Blocked) if *has_changes => {
+                    counts.blocked_in_part += 1;
+                }
+                _ => {}
+            }
         }
         counts
     }
@@ -66,17 +82,20 @@ impl Report {
 impl Sink for Report {
     fn event(&self, event: &Event) {
         let state = match event {
-            Event::StepPlanned(StepPlanned { step, outcome, certainty, .. }) => {
-                Some((step, State::Planned(*outcome, *certainty)))
+            Event::StepPlanned(StepPlanned { step, outcome, certainty, changes, .. }) => {
+                Some((step, State::Planned(*outcome, *certainty), !changes.is_empty()))
             }
-            Event::StepFinished(StepFinished { step, outcome, .. }) => Some((step, State::Finished(*outcome))),
+            // What was planned of a step that is blocked in part was made, or the step has failed.
+            Event::StepFinished(StepFinished { step, outcome, .. }) => Some((step, State::Finished(*outcome), false)),
             _ => None,
         };
         if matches!(event, Event::ChangeStarted { .. }) {
             self.begun.store(true, Ordering::SeqCst);
         }
-        if let Some((step, state)) = state {
-            self.steps.lock().unwrap_or_else(PoisonError::into_inner).insert(step.clone(), state);
+        if let Some((step, state, has_changes)) = state {
+            let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+            let has_changes = has_changes || steps.get(step).is_some_and(|before| before.has_changes);
+            steps.insert(step.clone(), Latest { state, has_changes });
         }
         self.next.event(event);
     }
@@ -89,6 +108,7 @@ impl Sink for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resource::{Action, Description};
 
     struct NullSink;
 
@@ -114,6 +134,33 @@ mod tests {
         assert_eq!(report.counts().to_string(), "1 may change, 1 in order");
         report.event(&finished("two", Finished::Unchanged));
         assert_eq!(report.counts().to_string(), "2 in order");
+    }
+
+    #[test]
+    fn a_step_that_is_blocked_in_part_has_changes() {
+        let report = Report::new(Box::new(NullSink));
+        let change = Description {
+            action: Action::Update,
+            target: "/srv/app".to_owned(),
+            summary: "set owner root (0)".to_owned(),
+            before: serde_json::Value::Null,
+            after: serde_json::Value::Null,
+            risk: None,
+            diff: None,
+        };
+        let changes = vec![change];
+        for (step, outcome, changes) in [
+            ("one", Planned::Blocked, changes.clone()),
+            ("two", Planned::Blocked, Vec::new()),
+            ("three", Planned::Drifted, changes),
+        ] {
+            report.event(&Event::StepPlanned(StepPlanned { changes, ..StepPlanned::of(step, "directory", outcome) }));
+        }
+        let counts = report.counts();
+        assert_eq!(counts.to_string(), "1 blocked, 1 blocked in part, 1 drifted");
+        assert_eq!((counts.blocked, counts.drifted, counts.with_changes()), (2, 1, 2));
+        report.event(&finished("one", Finished::Blocked));
+        assert_eq!(report.counts().blocked_in_part, 1);
     }
 
     #[test]

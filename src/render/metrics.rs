@@ -106,8 +106,7 @@ impl Run {
         let mut families = Families::default();
         families.add(RUN_TIMESTAMP, &[("plan", plan), ("command", command)], now);
         families.add(RUN_SUCCESS, &[("plan", plan), ("command", command)], u64::from(outcome != RunOutcome::Failed));
-        let Counts { unchanged, may_change: _, unchecked, changes, changed, skipped, drifted, blocked, failed } =
-            *counts;
+        let Counts { unchanged, unchecked, changes, changed, skipped, drifted, blocked, failed, .. } = *counts;
         for (outcome, count) in [
             ("unchanged", unchanged),
             ("unchecked", unchecked),

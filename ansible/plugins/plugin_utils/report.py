@@ -183,6 +183,7 @@ def _counts_text(counts):
     words = (
         ("failed", "failed"),
         ("blocked", "blocked"),
+        ("blocked_in_part", "blocked in part"),
         ("drifted", "drifted"),
         ("changed", "changed"),
         ("changes", "to change"),
@@ -191,8 +192,12 @@ def _counts_text(counts):
         ("unchanged", "unchanged"),
         ("skipped", "skipped"),
     )
-    # Steps that may change after others are among the unchanged ones.
-    counts = dict(counts, unchanged=counts.get("unchanged", 0) - counts.get("may_change", 0))
+    # Steps that may change after others are among the unchanged ones, and those that are blocked in part among the blocked ones.
+    counts = dict(
+        counts,
+        unchanged=counts.get("unchanged", 0) - counts.get("may_change", 0),
+        blocked=counts.get("blocked", 0) - counts.get("blocked_in_part", 0),
+    )
     return ", ".join("%d %s" % (counts[key], word) for key, word in words if counts.get(key)) or "no steps"
 
 

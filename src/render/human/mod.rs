@@ -431,7 +431,8 @@ impl State {
         let mut text = format!("{style}{text}{style:#}");
         match &self.saved {
             Some(path) => {
-                let effect = if counts.changes > 0 { "applies exactly these changes, once" } else { "changes nothing" };
+                let effect =
+                    if counts.with_changes() > 0 { "applies exactly these changes, once" } else { "changes nothing" };
                 let _ = write!(text, "\nsaved: `provision apply {}` {effect}", file_word(path));
             }
             None if self.command == "plan" && outcome == RunOutcome::Changes => {
