@@ -29,8 +29,49 @@ fn length(template: &str) -> usize {
 }
 
 /// Returns whether the expressions of a template are too long for their parser.
-pub(super) fn is_too_long(template: &str) -> bool {
+fn is_too_long(template: &str) -> bool {
     template.len() > MAX_CODE && length(template) > MAX_CODE
+}
+
+/// The maximum of [`folding_work`]. Up to it, compiling takes some milliseconds.
+const MAX_WORK: usize = 1 << 20;
+
+/// Returns a measure of the time that minijinja needs to compile the expressions of a template. At each arithmetic or logical operator
+/// its constant folding evaluates everything below the operator once more.
+fn folding_work(template: &str) -> usize {
+    blocks(template).into_iter().map(|code| operators(&template[code.clone()]).saturating_mul(code.len())).sum()
+}
+
+/// Returns the number of operators whose constants minijinja folds.
+fn operators(code: &str) -> usize {
+    let (mut count, mut at) = (0, 0);
+    while let Some(letter) = code[at..].chars().next() {
+        if letter == '\'' || letter == '"' {
+            at = end_of_string(code, at);
+        } else if is_letter(letter) {
+            let end = code[at..].find(|next| !is_letter(next)).map_or(code.len(), |length| at + length);
+            count += usize::from(matches!(&code[at..end], "and" | "or" | "not" | "in"));
+            at = end;
+        } else {
+            count += usize::from("+-*/%~=<>!".contains(letter));
+            at += letter.len_utf8();
+        }
+    }
+    count
+}
+
+/// Returns what makes the expressions of a template take too long to compile, if they do, and the remedy.
+pub(super) fn too_large(template: &str) -> Option<(&'static str, &'static str)> {
+    if is_too_long(template) {
+        return Some((
+            "the expressions of the template are longer than 128 KiB",
+            "move the text out of `{{ }}` and `{% %}`, or shorten the expressions",
+        ));
+    }
+    (folding_work(template) > MAX_WORK).then_some((
+        "an expression of the template has too many operators",
+        "move the text out of `{{ }}`, or split the expression into variables",
+    ))
 }
 
 /// Calls `parse` on a stack with room for all expressions of a template.
@@ -40,7 +81,7 @@ pub(super) fn with_stack<T>(template: &str, parse: impl FnOnce() -> T) -> T {
 
 /// Returns the variables that a template needs from outside. `None` if it cannot be parsed.
 pub(super) fn undeclared(jinja: &Environment<'_>, template: &str) -> Option<HashSet<String>> {
-    if is_too_long(template) {
+    if too_large(template).is_some() {
         return None;
     }
     with_stack(template, || Some(jinja.template_from_str(template).ok()?.undeclared_variables(false)))

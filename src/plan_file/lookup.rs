@@ -206,15 +206,12 @@ impl Lookup {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(noted);
     }
 
-    /// Returns the problem of a template that is too long, or of the first name in it that is undeclared, or is a function that is
+    /// Returns the problem of a template that is too large, or of the first name in it that is undeclared, or is a function that is
     /// not called. Jinja accepts an undeclared name under `default`, in `is defined`, and in a branch that is not taken, so a typing error would
     /// go unnoticed. It shows a function as the word "function". Returns `None` if the template cannot be parsed.
     pub(super) fn problem_in(&self, jinja: &Environment<'_>, text: &str) -> Option<Diagnostic> {
-        if code::is_too_long(text) {
-            let problem = Diagnostic::at(self.place.span(), "the expressions of the template are longer than 128 KiB");
-            return Some(
-                self.place.mark(problem.help("move the text out of `{{ }}` and `{% %}`, or shorten the expressions")),
-            );
+        if let Some((problem, help)) = code::too_large(text) {
+            return Some(self.place.mark(Diagnostic::at(self.place.span(), problem).help(help)));
         }
         let mut unknown = code::undeclared(jinja, text)?;
         // Jinja counts `self` as declared, but it has no value here.
@@ -269,7 +266,9 @@ impl Lookup {
             }
             (ErrorKind::UnknownFunction, Some(name)) => return self.unknown_function(&name, part),
             (ErrorKind::OutOfFuel, _) => {
-                return Diagnostic::at(part.clone(), "the template takes too long").help("remove the loop");
+                let help =
+                    if self.place.has_loop() { "shorten the loop, or remove it" } else { "shorten the expression" };
+                return Diagnostic::at(part.clone(), "evaluating the template takes too long").help(help);
             }
             _ => {}
         }

@@ -92,6 +92,12 @@ impl Place {
         }
     }
 
+    /// Returns whether the template has a loop.
+    pub(super) fn has_loop(&self) -> bool {
+        let source = self.text.get(self.span.clone()).unwrap_or_default();
+        source.split("{%").skip(1).any(|code| code.trim_start_matches(['-', '+']).trim_start().starts_with("for "))
+    }
+
     /// Returns the place of a word of the template within a part of it, or else that part.
     pub(super) fn find(&self, word: &str, part: &Range<usize>) -> Range<usize> {
         let source = self.text.get(part.clone()).unwrap_or_default();

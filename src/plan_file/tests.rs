@@ -61,13 +61,31 @@ fn an_expression_with_thousands_of_operators_is_evaluated_or_refused() {
         let checked = PlanFile::parse("x.yaml", &text).and_then(|plan| plan.validate(&Inputs::default()));
         checked.err().map(|problems| problems.list[0].message.clone())
     };
-    for expression in [sum(30_000), filters(25_000), branches(6_000)] {
+    for expression in [sum(400), filters(25_000), branches(6_000)] {
         assert_eq!(problem_of(expression), None);
     }
     let too_long = "the expressions of the template are longer than 128 KiB";
     for expression in [sum(100_000), filters(100_000), branches(40_000)] {
         assert_eq!(problem_of(expression).as_deref(), Some(too_long));
     }
+    let too_many = "an expression of the template has too many operators";
+    let chain = |operator: &str, count| format!("{{{{ a{} }}}}", format!("{operator}a").repeat(count));
+    let start = std::time::Instant::now();
+    for expression in [
+        sum(30_000),
+        chain("~", 50_000),
+        chain(" ~ \"1\" ~ ", 10_000),
+        chain("**", 30_000),
+        chain(" and ", 20_000),
+        format!("{{{{ {}a }}}}", "not ".repeat(30_000)),
+        format!("{{{{ {}a }}}}", "-".repeat(50_000)),
+    ] {
+        assert_eq!(problem_of(expression).as_deref(), Some(too_many));
+    }
+    for expression in [chain("~", 700), chain(" and ", 400), "{{ a ~ a }} ".repeat(5_000)] {
+        assert_eq!(problem_of(expression), None);
+    }
+    assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
     // Text is not limited by it.
     assert_eq!(problem_of("x".repeat(200_000) + "{{ 1 }}"), None);
 }
