@@ -19,6 +19,9 @@ pub fn may_access(path: &Path, wanted: Access) -> bool {
     }
 }
 
+/// The permissions of those who are neither the owner nor in the group.
+const OTHERS: u32 = 0o007;
+
 /// A directory that the acting user may not enter, or not list.
 pub struct Closed {
     pub path: PathBuf,
@@ -26,6 +29,7 @@ pub struct Closed {
     pub is_target: bool,
     uid: u32,
     gid: u32,
+    mode: u32,
 }
 
 /// Returns the directory that keeps the acting user from `path`. Symlinks are followed.
@@ -36,7 +40,13 @@ pub fn on_way_to(path: &Path) -> Option<Closed> {
     let (closed, _) =
         wanted.chain([(path, Access::READ_OK | Access::EXEC_OK)]).find(|(path, wanted)| !may_access(path, *wanted))?;
     let found = rustix::fs::stat(closed).ok().filter(|found| FileKind::of(found.st_mode) == FileKind::Directory)?;
-    Some(Closed { path: closed.to_owned(), is_target: closed == path, uid: found.st_uid, gid: found.st_gid })
+    Some(Closed {
+        path: closed.to_owned(),
+        is_target: closed == path,
+        uid: found.st_uid,
+        gid: found.st_gid,
+        mode: found.st_mode,
+    })
 }
 
 impl Closed {
@@ -57,9 +67,13 @@ impl Closed {
         let owner = self.other_owner();
         let run_as = owner.as_deref().unwrap_or("root");
         let owner = owner.as_deref().map_or_else(|| format!("uid {}", self.uid), str::to_owned);
-        let class = if acts_in_group(self.gid) { "g" } else { "o" };
         let (verb, bits) = if self.is_target { ("list", "rx") } else { ("enter", "x") };
-        let open = as_root(&format!("chmod {class}+{bits} {word}"));
+        // What is closed to all others, such as a home directory, is opened to this user alone.
+        let open = as_root(&match (acts_in_group(self.gid), self.mode & OTHERS) {
+            (true, _) => format!("chmod g+{bits} {word}"),
+            (false, 0) => format!("setfacl -m u:{}:{bits} {word}", shell_word(&user)),
+            (false, _) => format!("chmod o+{bits} {word}"),
+        });
         format!(
             "{shown} belongs to {owner}, and {user} may not {verb} it: set run_as: {run_as} on the step, or open it: `{open}`"
         )
