@@ -399,12 +399,16 @@ pub struct WorkerArguments {
 }
 
 /// People write a blank after a comma.
-fn step_id(text: &str) -> Result<String, std::convert::Infallible> {
-    Ok(text.trim().to_owned())
+fn step_id(text: &str) -> Result<String, String> {
+    let id = text.trim();
+    if id.is_empty() {
+        return Err("an id is empty: separate ids by one comma".to_owned());
+    }
+    Ok(id.to_owned())
 }
 
 fn seconds(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| "expected a number of seconds".to_owned())
+    text.parse().map_err(|_| "expected a number of seconds without a unit, such as 30".to_owned())
 }
 
 fn follow_up_id(text: &str) -> Result<u32, String> {

@@ -1,5 +1,6 @@
 //! `provision man`
 
+use std::io::Write;
 use std::path::Path;
 
 use clap::{Command, CommandFactory};
@@ -9,6 +10,23 @@ use super::{Error, Exit};
 use crate::engine::run::reason;
 use crate::failure::Failure;
 use crate::render::output;
+
+/// The section about exit codes, in roff.
+const EXIT_STATUS: &str = "\
+.SH EXIT STATUS
+.TP
+0
+Done. A plan with changes is a success too.
+.TP
+1
+Something failed, was blocked or has drifted, or the command line was wrong.
+.TP
+2
+Only for plan with \\-\\-detailed\\-exitcode: there are changes.
+.TP
+129, 130, 143
+Stopped by SIGHUP, SIGINT or SIGTERM.
+";
 
 /// Prints the program's manual page, or writes one for each command.
 pub fn run(arguments: ManArguments) -> Result<Exit, Error> {
@@ -39,7 +57,8 @@ fn write(command: &Command, folder: &Path) -> Result<(), Failure> {
 fn page(command: &Command) -> Result<(String, String), Failure> {
     let mut page = Vec::new();
     let man = clap_mangen::Man::new(command.clone().disable_help_subcommand(true));
-    man.render(&mut page).map_err(|error| Failure::new(format!("cannot write the manual page: {error}")))?;
+    let written = man.render(&mut page).and_then(|()| page.write_all(EXIT_STATUS.as_bytes()));
+    written.map_err(|error| Failure::new(format!("cannot write the manual page: {error}")))?;
     let mut text = String::with_capacity(page.len());
     for c in String::from_utf8_lossy(&page).chars() {
         if c.is_ascii() {

@@ -12,9 +12,10 @@ const OPTIONS: &[(&[&str], &str)] = &[
         &["--dry-run", "--dryrun", "--check", "--noop", "--no-op", "--simulate", "--just-print", "-n", "-C"],
         "`provision plan` is the dry run",
     ),
+    (&["-f", "--file", "--plan"], "the plan file is an argument without an option: `provision plan FILE`"),
     (&["--diff", "-D"], "`provision plan` shows the differences"),
     (
-        &["--yes", "-y", "--auto-approve", "-auto-approve", "--assume-yes", "--force", "-f"],
+        &["--yes", "-y", "--auto-approve", "-auto-approve", "--assume-yes", "--force"],
         "`provision apply --yes` skips the confirmation prompt",
     ),
     (&["--tags", "-t", "--target", "-target", "--step", "--steps"], "`--only ID,…` selects steps"),
@@ -63,7 +64,12 @@ pub fn better(mut error: clap::Error) -> clap::Error {
             if let Some(tip) = known(OPTIONS, word) {
                 error.remove(ContextKind::SuggestedArg);
                 set_tip(&mut error, tip);
-            } else if !word.starts_with('-') && takes_ids(&error) {
+            } else if !word.starts_with('-') && is_for(&error, "provision apply ") {
+                set_tip(
+                    &mut error,
+                    "several ids are separated by commas: `--only ID,ID`, `--skip ID,ID`; seconds are written with `=`: `--wait=30`",
+                );
+            } else if !word.starts_with('-') && is_for(&error, "provision plan ") {
                 set_tip(&mut error, "several ids are separated by commas: `--only ID,ID`, `--skip ID,ID`");
             }
         }
@@ -94,10 +100,9 @@ pub fn better(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// Returns whether the command line is one of `plan` or `apply`, which take one file.
-fn takes_ids(error: &clap::Error) -> bool {
-    let usage = error.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
-    ["provision plan ", "provision apply "].iter().any(|command| usage.contains(command))
+/// Returns whether the command line is one of this command.
+fn is_for(error: &clap::Error, command: &str) -> bool {
+    error.get(ContextKind::Usage).is_some_and(|usage| usage.to_string().contains(command))
 }
 
 fn word(error: &clap::Error, kind: ContextKind) -> String {
@@ -140,6 +145,11 @@ mod tests {
             (&["apply", "--tags=x"], "--only ID,…"),
             (&["plan", "p.yaml", "--only", "a", "b"], "separated by commas"),
             (&["apply", "p.yaml", "b", "--yes"], "separated by commas"),
+            (&["apply", "--wait", "5", "p.yaml", "--yes"], "--wait=30"),
+            (&["apply", "--wait=5s"], "seconds without a unit"),
+            (&["plan", "-f", "p.yaml"], "`provision plan FILE`"),
+            (&["plan", "--only", "folder,"], "an id is empty"),
+            (&["plan", "--skip", ""], "an id is empty"),
             (&["destroy"], "never removes"),
             (&["rollback"], "rescue restore"),
             (&["lint", "x.yaml"], "provision validate"),

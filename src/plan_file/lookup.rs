@@ -265,6 +265,10 @@ impl Lookup {
                 return self.misplaced_secret(part);
             }
             (ErrorKind::UnknownFunction, Some(name)) => return self.unknown_function(&name, part),
+            (ErrorKind::MissingArgument, _) => {
+                return Diagnostic::at(part.clone(), "a function or filter in the template lacks an argument")
+                    .help("the functions are env_var(NAME) and env_var(NAME, DEFAULT)");
+            }
             (ErrorKind::OutOfFuel, _) => {
                 let help =
                     if self.place.has_loop() { "shorten the loop, or remove it" } else { "shorten the expression" };

@@ -32,6 +32,9 @@ impl AbsolutePath {
     /// # Errors
     /// Why it is not valid, with a correction.
     pub fn new(path: &str) -> Result<Self, String> {
+        if path.trim().is_empty() {
+            return Err("the path is empty".to_owned());
+        }
         let quoted = fs::escape_path(Path::new(path));
         if path.starts_with('~') {
             return Err(format!("`{quoted}` is not absolute: write out the home directory"));
@@ -47,6 +50,9 @@ impl AbsolutePath {
             return Err(format!(
                 "`{quoted}` is not absolute: shell variables are not expanded: write {{{{ env_var('{name}') }}}}{rest}"
             ));
+        }
+        if !path.starts_with('/') && path.trim_start().starts_with('/') {
+            return Err(format!("`{quoted}` begins with a space: remove it"));
         }
         if !path.starts_with('/') {
             return Err(format!("`{quoted}` is not absolute: a path starts with `/`"));
@@ -304,7 +310,8 @@ mod tests {
         assert_eq!(AbsolutePath::new("/a//b/./c/").unwrap().to_str(), Some("/a/b/c"));
         for (wrong, expected) in [
             ("a/b", "starts with"),
-            ("", "starts with"),
+            ("", "empty"),
+            (" /srv", "begins with a space"),
             ("~/a", "home directory"),
             ("/a/../b", "contains `..`"),
             ("/", "below it"),

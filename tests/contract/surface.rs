@@ -261,6 +261,10 @@ fn completions_and_manual_pages_know_every_command() {
 
     let page = run(&sandbox, &["man"]).exits(0).stdout;
     assert!(page.contains(".TH provision 1") && page.contains("provision\\-plan(1)"), "{page}");
+    assert!(
+        page.contains(".SH EXIT STATUS") && page.contains("\\-\\-detailed\\-exitcode: there are changes"),
+        "{page}"
+    );
     run(&sandbox, &["man", "--out", "pages"]).exits(0);
     let pages = sandbox.bash("ubuntu", "ls pages");
     for name in ["provision.1", "provision-plan.1", "provision-rescue-restore.1", "provision-completions.1"] {

@@ -53,7 +53,7 @@ impl Dir {
     /// Sets owner and group of the entry `name`, which has to be the inode `seen`. A symlink is not followed.
     pub fn set_owner(&self, name: &OsStr, seen: &Stat, uid: Option<u32>, gid: Option<u32>) -> Result<(), Error> {
         let fd = self.pin(name, seen)?;
-        change_owner(&fd, uid, gid).map_err(|errno| Error::call("set the owner of", &self.path_of(name), errno))
+        change_owner(&fd, uid, gid).map_err(|errno| Error::call(super::setting_owner(uid), &self.path_of(name), errno))
     }
 
     /// Sets the mode of the regular file or directory `name`, which has to be the inode `seen`.

@@ -120,7 +120,7 @@ impl Dir {
 
     /// Gives a directory that the acting user has just created the owner and group, where they differ.
     fn give_to(&self, attributes: ParentAttributes, mode: u32) -> Result<(), Error> {
-        let failed = |errno| Error::call("set the owner of", self.path(), errno);
+        let failed = |errno| Error::call(super::setting_owner(attributes.uid), self.path(), errno);
         let fd = open_at(self, OsStr::new("."), OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
         let made = stat_fd(&fd).map_err(failed)?;
         let (uid, gid) = (attributes.uid.filter(|uid| *uid != made.uid), attributes.gid.filter(|gid| *gid != made.gid));

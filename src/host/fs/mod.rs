@@ -144,6 +144,11 @@ pub struct Attributes {
     pub mode: u32,
 }
 
+/// Returns what cannot be done if a change to this owner fails: `set the owner of`, or the group if only that is set.
+fn setting_owner(uid: Option<u32>) -> &'static str {
+    if uid.is_none() { "set the group of" } else { "set the owner of" }
+}
+
 /// Returns a path for a message.
 pub fn escape_path(path: &Path) -> String {
     escape_name(path.as_os_str().as_bytes())
@@ -179,6 +184,9 @@ pub fn canonical(path: &Path) -> PathBuf {
 /// # Errors
 /// The path is relative. The message has a correction.
 pub fn check_absolute(path: &Path) -> Result<(), String> {
+    if path.as_os_str().is_empty() {
+        return Err("the path is empty".to_owned());
+    }
     let quoted = escape_path(path);
     if path.as_os_str().as_bytes().starts_with(b"~") {
         return Err(format!("`{quoted}` is not absolute: write out the home directory"));
@@ -196,10 +204,10 @@ pub fn acting_ids() -> (u32, u32) {
     (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
 
-/// Returns the mode that an entry has after chown(2). With `keeps_group_bit` (the acting user is root or in the group), the
 /// The set-group-ID bit of a mode (inode(7)). A new directory inherits it, and the entries of a directory with it get its group.
 pub const SET_GROUP_ID: u32 = 0o2000;
 
+/// Returns the mode that an entry has after chown(2). With `keeps_group_bit` (the acting user is root or in the group), the
 /// set-group-ID bit is lost only if the group may execute the file.
 pub fn mode_after_chown(kind: FileKind, mode: u32, keeps_group_bit: bool) -> u32 {
     const SET_USER_ID: u32 = 0o4000;

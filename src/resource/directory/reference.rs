@@ -46,7 +46,7 @@ pub static REFERENCE: Reference = Reference {
             "file_mode",
             Shape::ModeRule,
             "left unchanged",
-            "u=rwX,g=rX,o=",
+            "\"u=rwX,g=rX,o=\"",
             "The mode of every regular file below. Requires `recursive`.",
         ),
         Key::optional(

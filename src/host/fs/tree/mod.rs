@@ -106,7 +106,7 @@ impl Entry<'_> {
                 ));
             }
         }
-        change_owner(&pinned, uid, gid).map_err(|errno| Error::call("set the owner of", &path(), errno))?;
+        change_owner(&pinned, uid, gid).map_err(|errno| Error::call(super::setting_owner(uid), &path(), errno))?;
         if let Some(mode) = mode.filter(|_| self.kind != FileKind::Symlink) {
             change_mode(&pinned, mode).map_err(|errno| Error::call("set the mode of", &path(), errno))?;
         }
