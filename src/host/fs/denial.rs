@@ -77,7 +77,7 @@ impl Denial {
             }
             Self::InTree { user, parent, attribute, .. } => {
                 format!(
-                    "{parent} is missing, another step manages the tree that it belongs to, and {user} cannot give it {attribute}"
+                    "{parent} is missing and would be created in the tree of another step, and {user} cannot give it {attribute}"
                 )
             }
             Self::OfKernel { path } => {

@@ -12,6 +12,8 @@ use crate::resource::attributes::{self, AccountNames, Ownership};
 use crate::resource::parents::creation_denial;
 use crate::resource::value::Mode;
 
+/// The hint for what only root can do.
+pub(super) const AS_ROOT: &str = "set run_as: root on the step";
 /// The number of paths that a message lists as examples.
 const EXAMPLES: usize = 3;
 /// The number of mount points of a tree that are recorded, so that one that disappears is noticed.
@@ -129,6 +131,9 @@ pub struct Tree {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Unseen {
     pub count: u64,
+    /// Whether permissions keep the acting user, who is not root, from some of them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_denied: bool,
     /// The first of them in order.
     pub first: Vec<(String, Failure)>,
 }
@@ -136,6 +141,7 @@ pub struct Unseen {
 impl Unseen {
     fn add(&mut self, path: std::path::PathBuf, error: fs::Error) {
         self.count += 1;
+        self.is_denied |= error.is_denied() && !fs::acts_as_root();
         let path = fs::escape_path(&path);
         let place = self.first.partition_point(|(other, _)| *other < path);
         if place < EXAMPLES {
@@ -156,6 +162,8 @@ impl Unseen {
             0 => String::new(),
             more => format!("; and {more} more"),
         };
+        // Each of several entries may name another owner as the user to run as, and only root is all of them.
+        let hint = if self.is_denied && self.count > 1 { Some(AS_ROOT.to_owned()) } else { hint };
         Some(Failure { message: message + &more, hint })
     }
 }

@@ -1,3 +1,4 @@
+use super::actual::AS_ROOT;
 use super::mode_rule::{OWNER_ACCESS, mode_with_access};
 use super::{Actual, Change, Directory, Found, HardLinks, Recursive, Tree, TreeChange};
 use crate::host::capabilities::Capability;
@@ -9,7 +10,6 @@ use crate::resource::regular_file::hard_links_command;
 use crate::resource::{Diff, Failure};
 use crate::text::{path_of_name, shell_word};
 
-const AS_ROOT: &str = "set run_as: root on the step";
 /// The other remedy for a mode that locks the acting user out.
 const ONLY_ROOT: &str = "run_as: root if only root is to enter";
 
