@@ -235,7 +235,8 @@ fn a_partial_clone_of_a_remote_that_was_rewritten_becomes_a_whole_one() {
 /// The damaged index is kept, and so are changes in the working tree.
 #[test]
 fn a_damaged_index_is_built_again() {
-    let damages: [fn(&[u8]) -> Vec<u8>; 4] = [
+    type Damage = fn(&[u8]) -> Vec<u8>;
+    let damages: [Damage; 4] = [
         |_| b"rubbish".to_vec(),
         |_| Vec::new(),
         |index| index[..index.len() / 2].to_vec(),
