@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -66,6 +67,20 @@ fn system_file() -> Option<PathBuf> {
         Some(named) => Some(PathBuf::from(named)).filter(|named| !named.as_os_str().is_empty()),
         None => Some(PathBuf::from(SYSTEM)),
     }
+}
+
+/// Returns the lines of a configuration that include another file, whose path may have any bytes (git-config(1), "Includes").
+pub fn including(path: &Path) -> Vec<u8> {
+    let mut lines = b"[include]\n\tpath = \"".to_vec();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'\n' => lines.extend(b"\\n"),
+            b'\\' | b'"' => lines.extend([b'\\', *byte]),
+            byte => lines.push(*byte),
+        }
+    }
+    lines.extend(b"\"\n");
+    lines
 }
 
 /// Returns the files that environment variables name in place of the usual ones (git(1)), with their levels in libgit2. libgit2

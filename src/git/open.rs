@@ -40,15 +40,15 @@ pub fn bare_beside(at: &Path, checkout: Option<&Path>) -> Result<Repository, Fai
         fs::create_dir_all(at.join(part)).map_err(&failed)?;
     }
     fs::write(at.join("HEAD"), "ref: refs/heads/scratch\n").map_err(&failed)?;
-    let mut config = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n".to_owned();
+    let mut config = b"[core]\n\trepositoryformatversion = 0\n\tbare = true\n".to_vec();
     if let Some(checkout) = checkout {
         let path = checkout.join("config");
         // git reads the format of a repository from this file, without its includes.
         if fs::symlink_metadata(checkout.join("config.worktree")).is_ok() {
-            config = "[core]\n\trepositoryformatversion = 1\n[extensions]\n\tworktreeConfig = true\n".to_owned();
+            config = b"[core]\n\trepositoryformatversion = 1\n[extensions]\n\tworktreeConfig = true\n".to_vec();
         }
-        let path = path.to_string_lossy().replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
-        config.push_str(&format!("[include]\n\tpath = \"{path}\"\n[core]\n\tbare = true\n"));
+        config.extend(configuration::including(&path));
+        config.extend(b"[core]\n\tbare = true\n");
         let mut alternates = checkout.join("objects").as_os_str().as_bytes().to_vec();
         alternates.push(b'\n');
         fs::write(at.join("objects/info/alternates"), alternates).map_err(&failed)?;

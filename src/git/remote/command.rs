@@ -9,7 +9,9 @@
 //! A fetch from a shallow remote creates a file in the git directory itself. So a fetch runs with a substitute, whose refs are
 //! symlinks to the checkout's: git tells the remote what exists already, and writes no ref since no destination is given.
 
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -22,6 +24,7 @@ use super::site::{CheckoutState, Site};
 use super::ssh::{self, Ssh, SshCommand};
 use super::{failure, login, url, withheld};
 use crate::failure::Failure;
+use crate::git::configuration::including;
 use crate::git::error::io_failure;
 use crate::host::environment;
 use crate::host::gate::Gate;
@@ -108,7 +111,7 @@ impl Git {
             CheckoutState::Missing => {
                 let url = url::absolute(site.url, top);
                 let remote = format!("[remote {}]\n\turl = {}\n", quoted(site.remote), quoted(&url));
-                append(&scratch.join("config"), &remote)?;
+                append(&scratch.join("config"), remote)?;
                 (create_git_directory(&scratch, top, site.branch, &scratch)?, None)
             }
             CheckoutState::Building(git) => (create_git_directory(&scratch, top, site.branch, git)?, None),
@@ -203,7 +206,7 @@ impl Git {
         text.push_str("[credential]\n\thelper =\n");
         text.push_str(&login::hide(&configured, &resolved, &self.scratch)?);
         text.push_str(CREDENTIALS);
-        append(&self.scratch.join("overrides"), &text)
+        append(&self.scratch.join("overrides"), text)
     }
 
     /// Runs git with arguments by which it writes nothing and asks the remote.
@@ -251,12 +254,11 @@ impl Git {
             let link = aside.join(name);
             std::os::unix::fs::symlink(self.git_dir.join(name), &link).map_err(io_failure("create", &link))?;
         }
-        let include = |path: &Path| format!("[include]\n\tpath = {}\n", quoted(&path.to_string_lossy()));
-        append(&aside.join("config.worktree"), &include(&self.git_dir.join("config.worktree")))?;
+        append(&aside.join("config.worktree"), including(&self.git_dir.join("config.worktree")))?;
         // A condition on the path of the checkout does not hold here.
         for path in self.settings.conditions().filter_map(|condition| condition.included()) {
             if self.settings.is_read(&path) && !self.list(aside)?.is_read(&path) {
-                append(&self.scratch.join("conditions"), &include(&path))?;
+                append(&self.scratch.join("conditions"), including(&path))?;
             }
         }
         Ok(())
@@ -273,7 +275,9 @@ impl Git {
         for file in ["conditions", "overrides"] {
             let path = self.scratch.join(file);
             if path.exists() {
-                command.arg("-c").arg(format!("include.path={}", path.display()));
+                let mut include = OsString::from("include.path=");
+                include.push(&path);
+                command.arg("-c").arg(include);
             }
         }
         command
@@ -336,8 +340,8 @@ fn create_git_directory(scratch: &Path, top: &Path, branch: &str, common: &Path)
         }
         std::os::unix::fs::symlink(&real, &named).map_err(io_failure("create", &named))?;
     }
-    append(&real.join("HEAD"), &format!("ref: refs/heads/{branch}\n"))?;
-    append(&real.join("commondir"), &format!("{}\n", common.display()))?;
+    append(&real.join("HEAD"), format!("ref: refs/heads/{branch}\n"))?;
+    append(&real.join("commondir"), [common.as_os_str().as_bytes(), b"\n"].concat())?;
     Ok(named)
 }
 
@@ -351,10 +355,10 @@ fn follow_symlinks(path: &Path) -> PathBuf {
     path.to_owned()
 }
 
-fn append(path: &Path, text: &str) -> Result<(), Failure> {
+fn append(path: &Path, text: impl AsRef<[u8]>) -> Result<(), Failure> {
     use std::io::Write;
     let file = fs::OpenOptions::new().append(true).create(true).open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(io_failure("write", path))
+    file.and_then(|mut file| file.write_all(text.as_ref())).map_err(io_failure("write", path))
 }
 
 /// Checks once per process that git is installed and new enough. A list of refs that succeeds needs no check, which takes some

@@ -37,7 +37,7 @@ pub struct Answer {
     /// If it has no such branch: whether it has a tag of that name.
     pub is_tag: bool,
     /// If it has no such branch: the branch that is meant by `origin/main` or `refs/heads/main`.
-    pub meant: Option<String>,
+    pub suggested: Option<String>,
 }
 
 /// Asks the remote for the head of the site's branch. Writes nothing but scratch files.
@@ -51,7 +51,7 @@ pub fn ask(site: &Site<'_>) -> Result<Answer, Failure> {
 fn ask_for_branch(site: &Site<'_>) -> Result<Answer, Failure> {
     let (_scratch, git) = Scratch::new(site)?;
     let wanted = format!("refs/heads/{}", site.branch);
-    let meant = without_prefix(site.branch, site.remote);
+    let suggested = without_prefix(site.branch, site.remote);
     let mut head = None;
     let mut answer = Answer::default();
     let mut branches: Vec<(f64, String)> = Vec::new();
@@ -61,8 +61,8 @@ fn ask_for_branch(site: &Site<'_>) -> Result<Answer, Failure> {
             head = Some(id.to_owned());
         } else if let Some(name) = name.strip_prefix("refs/heads/") {
             count += 1;
-            if Some(name) == meant {
-                answer.meant = Some(name.to_owned());
+            if Some(name) == suggested {
+                answer.suggested = Some(name.to_owned());
             }
             branches.push((strsim::jaro_winkler(name, site.branch), name.to_owned()));
             if branches.len() > 1024 {
@@ -77,7 +77,8 @@ fn ask_for_branch(site: &Site<'_>) -> Result<Answer, Failure> {
     keep_nearest(&mut branches);
     answer.more_branches = count - branches.len();
     answer.branches = branches.into_iter().map(|(_, name)| name).collect();
-    let tag = format!("refs/tags/{}", site.branch);
+    let short = site.branch.strip_prefix("refs/").unwrap_or(site.branch);
+    let tag = format!("refs/tags/{}", short.strip_prefix("tags/").unwrap_or(short));
     list(&git, &["ls-remote", "--", site.remote, &tag], |_, name| answer.is_tag |= name == tag)?;
     Ok(answer)
 }

@@ -80,7 +80,7 @@ fn is_scp_like(url: &str) -> bool {
 /// In `host:path` the path begins in the user's home, so the users must be the same. `host:path` and `ssh://host/path` are treated
 /// as one repository, as on common servers, although a server can have two.
 pub fn same_url(one: &str, other: &str) -> bool {
-    let (one, other) = (Spelling::of(one), Spelling::of(other));
+    let (one, other) = (ComparableUrl::of(one), ComparableUrl::of(other));
     let same_user = match (&one.user_of_home, &other.user_of_home) {
         (Some(one), Some(other)) => one == other,
         _ => true,
@@ -91,7 +91,7 @@ pub fn same_url(one: &str, other: &str) -> bool {
 }
 
 /// The parts of a URL that [`same_url`] compares.
-struct Spelling {
+struct ComparableUrl {
     /// Scheme, host, port and path.
     reached: (String, String, String, String),
     /// The user in whose home the path begins.
@@ -101,7 +101,7 @@ struct Spelling {
     is_scp: bool,
 }
 
-impl Spelling {
+impl ComparableUrl {
     fn of(url: &str) -> Self {
         let (scheme, rest) = url.split_once("://").unwrap_or_default();
         let scheme = scheme.to_ascii_lowercase();

@@ -140,7 +140,7 @@ pub struct Upstream {
     pub is_tag: bool,
     /// If it has no such branch: the branch that is meant by `origin/main` or `refs/heads/main`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub meant: Option<String>,
+    pub suggested: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

@@ -15,7 +15,7 @@ pub struct Repository {
     #[serde(deserialize_with = "absolute")]
     pub path: PathBuf,
     /// Where to clone from. Needed only if there is no checkout. An existing one has to have this remote.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "url")]
     pub url: Option<String>,
     /// The branch, here and at the remote.
     #[serde(deserialize_with = "branch_name")]
@@ -54,6 +54,19 @@ fn origin() -> String {
 
 fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
     AbsolutePath::deserialize(deserializer).map(|path| path.to_path_buf())
+}
+
+/// git resolves a relative path in the directory where it is started. A plan file has no such directory.
+fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let url = Option::<String>::deserialize(deserializer)?;
+    match url.as_deref().and_then(remote::local_path) {
+        // It is not quoted, because it may be a mistaken URL with a password.
+        Some(path) if !path.starts_with('/') => Err(de::Error::custom(
+            "the url is a relative path; give the absolute path of the repository, or a URL such as \
+             `git@git.example:team/code.git`",
+        )),
+        _ => Ok(url),
+    }
 }
 
 fn branch_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {

@@ -193,8 +193,8 @@ fn head_of(desired: &Repository, upstream: &Upstream) -> Result<String, Failure>
     }
     let branch = &desired.branch;
     let refusal = Failure::new(format!("the remote {} has no branch {branch}", upstream.url));
-    if let Some(meant) = &upstream.meant {
-        return Err(refusal.hint(format!("write `branch: {meant}`")));
+    if let Some(suggested) = &upstream.suggested {
+        return Err(refusal.hint(format!("write `branch: {suggested}`")));
     }
     let refusal = match upstream.is_tag {
         true => Failure { message: format!("{}: {branch} is a tag", refusal.message), ..refusal },

@@ -155,9 +155,9 @@ fn ask(site: &Site<'_>) -> Result<Upstream, Failure> {
 }
 
 fn upstream_at(site: &Site<'_>, answer: Answer) -> Upstream {
-    let Answer { head, branches, more_branches, is_tag, meant } = answer;
+    let Answer { head, branches, more_branches, is_tag, suggested } = answer;
     let (url, head) = (RedactedUrl::of(site.url).to_string(), head.map(|head| head.to_string()));
-    Upstream { url, head, branches, more_branches, is_tag, meant }
+    Upstream { url, head, branches, more_branches, is_tag, suggested }
 }
 
 fn names_in(folder: &Path) -> Result<Vec<String>, Failure> {

@@ -55,6 +55,23 @@ fn a_clone_is_what_git_clone_makes() {
     }
 }
 
+/// A plan file is UTF-8, but its paths can lead through symlinks.
+#[test]
+fn a_checkout_may_be_below_a_name_that_is_not_utf_8() {
+    use std::os::unix::ffi::OsStrExt;
+    let bench = Bench::new();
+    let odd = bench.dir.path().join(std::ffi::OsStr::from_bytes(b"a \"\xff\\ name"));
+    fs::create_dir(&odd).unwrap();
+    let mut desired = bench.desired();
+    desired.path = odd.join("clone");
+    desired.url = Some(bench.remote().display().to_string());
+    apply(&desired, "run-1");
+    bench.push("later", &[("b", Some("later\n"))]);
+    assert_eq!(apply(&desired, "run-2").changes.len(), 1);
+    assert_eq!(fs::read_to_string(odd.join("clone/b")).unwrap(), "later\n");
+    assert!(plan(&desired).unwrap().unwrap().changes.is_empty());
+}
+
 #[test]
 fn branches_with_names_of_git_s_own_are_branches() {
     let bench = Bench::new();

@@ -296,8 +296,11 @@ fn remotes_that_are_wrong() {
     }
     let remote = bench.remote();
     git(&remote, &["tag", "v1.0", "main"]);
-    desired.branch = "v1.0".to_owned();
-    assert!(refusal(&desired).message.ends_with("has no branch v1.0: v1.0 is a tag"), "{:?}", refusal(&desired));
+    for name in ["v1.0", "tags/v1.0", "refs/tags/v1.0"] {
+        desired.branch = name.to_owned();
+        let expected = format!("has no branch {name}: {name} is a tag");
+        assert!(refusal(&desired).message.ends_with(&expected), "{:?}", refusal(&desired));
+    }
     let main = git(&remote, &["rev-parse", "main"]);
     fs::create_dir(remote.join("refs/heads/feature")).unwrap();
     for number in 0..299 {
