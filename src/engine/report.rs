@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::event::{Certainty, Counts, Event, Finished, Planned, RunOutcome, Sink, StepFinished, StepPlanned};
+use super::event::{
+    Certainty, ChangeOutcome, Counts, Event, Finished, Planned, RunOutcome, Sink, StepFinished, StepPlanned,
+};
 use crate::failure::Failure;
 
 /// Counts the events and passes them on.
@@ -21,10 +23,13 @@ enum State {
     Finished(Finished),
 }
 
-/// The latest state of a step, and whether it has changes.
-#[derive(Debug, Clone, Copy)]
+/// What is known of a step.
+#[derive(Debug, Clone, Copy, Default)]
 struct Latest {
-    state: State,
+    state: Option<State>,
+    /// Whether one of its changes was made.
+    is_changed: bool,
+    /// Whether it has changes: in its plan, or at its end those that were made.
     has_changes: bool,
 }
 
@@ -37,7 +42,8 @@ impl Report {
     /// Counts every step once, by its latest state.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
-        for Latest { state, has_changes } in self.steps.lock().unwrap_or_else(PoisonError::into_inner).values() {
+        for latest in self.steps.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            let Latest { state: Some(state), has_changes, .. } = latest else { continue };
             if matches!(state, State::Planned(Planned::Unchanged, Certainty::Provisional)) {
                 counts.may_change += 1;
             }
@@ -81,22 +87,28 @@ impl Report {
 
 impl Sink for Report {
     fn event(&self, event: &Event) {
-        let state = match event {
-            Event::StepPlanned(StepPlanned { step, outcome, certainty, changes, .. }) => {
-                Some((step, State::Planned(*outcome, *certainty), !changes.is_empty()))
-            }
-            // What was planned of a step that is blocked in part was made, or the step has failed.
-            Event::StepFinished(StepFinished { step, outcome, .. }) => Some((step, State::Finished(*outcome), false)),
-            _ => None,
-        };
         if matches!(event, Event::ChangeStarted { .. }) {
             self.begun.store(true, Ordering::SeqCst);
         }
-        if let Some((step, state, has_changes)) = state {
-            let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-            let has_changes = has_changes || steps.get(step).is_some_and(|before| before.has_changes);
-            steps.insert(step.clone(), Latest { state, has_changes });
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::StepPlanned(StepPlanned { step, outcome, certainty, changes, .. }) => {
+                let latest = steps.entry(step.clone()).or_default();
+                latest.state = Some(State::Planned(*outcome, *certainty));
+                latest.has_changes = !changes.is_empty();
+            }
+            Event::ChangeFinished { step, outcome: ChangeOutcome::Changed, .. } => {
+                steps.entry(step.clone()).or_default().is_changed = true;
+            }
+            Event::StepFinished(StepFinished { step, outcome, .. }) => {
+                let latest = steps.entry(step.clone()).or_default();
+                latest.state = Some(State::Finished(*outcome));
+                // A step that was blocked by another has made none of its changes.
+                latest.has_changes = latest.is_changed;
+            }
+            _ => {}
         }
+        drop(steps);
         self.next.event(event);
     }
 
@@ -159,8 +171,19 @@ mod tests {
         let counts = report.counts();
         assert_eq!(counts.to_string(), "1 blocked, 1 blocked in part, 1 drifted");
         assert_eq!((counts.blocked, counts.drifted, counts.with_changes()), (2, 1, 2));
+        let made = |step: &str, outcome| Event::ChangeFinished {
+            step: step.to_owned(),
+            action: Action::Update,
+            target: "/srv/app".to_owned(),
+            summary: "set owner root (0)".to_owned(),
+            outcome,
+            partial: false,
+        };
+        report.event(&made("one", ChangeOutcome::Changed));
         report.event(&finished("one", Finished::Blocked));
-        assert_eq!(report.counts().blocked_in_part, 1);
+        // It waits for a step that has failed.
+        report.event(&finished("three", Finished::Blocked));
+        assert_eq!(report.counts().to_string(), "2 blocked, 1 blocked in part");
     }
 
     #[test]

@@ -33,45 +33,89 @@ fn is_too_long(template: &str) -> bool {
     template.len() > MAX_CODE && length(template) > MAX_CODE
 }
 
-/// The maximum of [`folding_work`]. Up to it, compiling takes some milliseconds.
+/// The maximum of [`folding_work`] of all expressions together. Up to it, compiling takes some milliseconds.
 const MAX_WORK: usize = 1 << 20;
 
-/// Returns a measure of the time that minijinja needs to compile the expressions of a template. At each arithmetic or logical operator
-/// its constant folding evaluates everything below the operator once more.
-fn folding_work(template: &str) -> usize {
-    blocks(template).into_iter().map(|code| operators(&template[code.clone()]).saturating_mul(code.len())).sum()
-}
-
-/// Returns the number of operators whose constants minijinja folds.
-fn operators(code: &str) -> usize {
-    let (mut count, mut at) = (0, 0);
+/// Returns a measure of the time that minijinja needs to compile an expression. At each arithmetic or logical operator its constant
+/// folding evaluates all operands below the operator once more, so it is the number of operators times the length of what they
+/// combine, for each argument, each element of a list and each bracket.
+fn folding_work(code: &str) -> usize {
+    let mut work = 0_usize;
+    // The operators since `start`, in each open bracket.
+    let mut open = vec![Combined { start: 0, operators: 0 }];
+    let mut at = 0;
     while let Some(letter) = code[at..].chars().next() {
-        if letter == '\'' || letter == '"' {
-            at = end_of_string(code, at);
-        } else if is_letter(letter) {
-            let end = code[at..].find(|next| !is_letter(next)).map_or(code.len(), |length| at + length);
-            count += usize::from(matches!(&code[at..end], "and" | "or" | "not" | "in"));
-            at = end;
-        } else {
-            count += usize::from("+-*/%~=<>!".contains(letter));
-            at += letter.len_utf8();
+        let next = match letter {
+            '\'' | '"' => end_of_string(code, at),
+            _ if is_letter(letter) => code[at..].find(|next| !is_letter(next)).map_or(code.len(), |length| at + length),
+            _ => at + letter.len_utf8(),
+        };
+        let is_operator = match &code[at..next] {
+            "and" | "or" | "not" | "in" | "+" | "-" | "*" | "/" | "%" | "~" | "<" | ">" | "!" => true,
+            // A single one is that of a named argument.
+            "=" => code[next..].starts_with('='),
+            _ => false,
+        };
+        let ends = matches!(letter, ')' | ']' | '}' | ',' | ':');
+        if let Some(last) = open.last_mut() {
+            last.operators += usize::from(is_operator);
+            if ends {
+                work = work.saturating_add(last.work(at));
+                *last = Combined { start: next, operators: 0 };
+            }
         }
+        match letter {
+            '(' | '[' | '{' => open.push(Combined { start: next, operators: 0 }),
+            ')' | ']' | '}' if open.len() > 1 => drop(open.pop()),
+            _ => {}
+        }
+        at = next;
     }
-    count
+    open.iter().fold(work, |work, last| work.saturating_add(last.work(code.len())))
 }
 
-/// Returns what makes the expressions of a template take too long to compile, if they do, and the remedy.
-pub(super) fn too_large(template: &str) -> Option<(&'static str, &'static str)> {
-    if is_too_long(template) {
-        return Some((
-            "the expressions of the template are longer than 128 KiB",
-            "move the text out of `{{ }}` and `{% %}`, or shorten the expressions",
-        ));
+/// A part of an expression whose operators depend on each other.
+struct Combined {
+    start: usize,
+    operators: usize,
+}
+
+impl Combined {
+    fn work(&self, end: usize) -> usize {
+        self.operators.saturating_mul(end - self.start)
     }
-    (folding_work(template) > MAX_WORK).then_some((
-        "an expression of the template has too many operators",
-        "move the text out of `{{ }}`, or split the expression into variables",
-    ))
+}
+
+/// What is too large in a template, and where.
+pub(super) struct TooLarge {
+    pub problem: &'static str,
+    pub help: &'static str,
+    /// The position in the template.
+    pub at: usize,
+}
+
+/// Returns what makes the expressions of a template take too long to compile, if they do.
+pub(super) fn too_large(template: &str) -> Option<TooLarge> {
+    let blocks = blocks(template);
+    if is_too_long(template) {
+        return Some(TooLarge {
+            problem: "the expressions of the template are longer than 128 KiB",
+            help: "move the text out of `{{ }}` and `{% %}`, or shorten the expressions",
+            at: blocks.iter().max_by_key(|code| code.len()).map_or(0, |code| code.start),
+        });
+    }
+    let work: Vec<(usize, usize)> = blocks
+        .iter()
+        // One that is not closed is not compiled.
+        .filter(|code| code.end < template.len())
+        .map(|code| (folding_work(&template[code.clone()]), code.start))
+        .collect();
+    let all = work.iter().fold(0_usize, |sum, (work, _)| sum.saturating_add(*work));
+    (all > MAX_WORK).then(|| TooLarge {
+        problem: "an expression of the template has too many operators",
+        help: "split the expression into variables",
+        at: work.iter().max().map_or(0, |(_, start)| *start),
+    })
 }
 
 /// Calls `parse` on a stack with room for all expressions of a template.

@@ -207,11 +207,11 @@ impl Lookup {
     }
 
     /// Returns the problem of a template that is too large, or of the first name in it that is undeclared, or is a function that is
-    /// not called. Jinja accepts an undeclared name under `default`, in `is defined`, and in a branch that is not taken, so a typing error would
-    /// go unnoticed. It shows a function as the word "function". Returns `None` if the template cannot be parsed.
+    /// not called. Jinja accepts an undeclared name under `default`, in `is defined`, and in a branch that is not taken, so a typing
+    /// error would go unnoticed. It shows a function as the word "function". Returns `None` if the template cannot be parsed.
     pub(super) fn problem_in(&self, jinja: &Environment<'_>, text: &str) -> Option<Diagnostic> {
-        if let Some((problem, help)) = code::too_large(text) {
-            return Some(self.place.mark(Diagnostic::at(self.place.span(), problem).help(help)));
+        if let Some(code::TooLarge { problem, help, at }) = code::too_large(text) {
+            return Some(self.place.mark(Diagnostic::at(self.place.line_at(at), problem).help(help)));
         }
         let mut unknown = code::undeclared(jinja, text)?;
         // Jinja counts `self` as declared, but it has no value here.
@@ -266,8 +266,16 @@ impl Lookup {
             }
             (ErrorKind::UnknownFunction, Some(name)) => return self.unknown_function(&name, part),
             (ErrorKind::MissingArgument, _) => {
+                let is_called = |name: &str| self.place.is_called(name, part);
+                let help = if is_called("env_var") {
+                    "the function is env_var(NAME) or env_var(NAME, DEFAULT)"
+                } else if is_called("secret") {
+                    "the function is secret(NAME), with a name under `secrets` of the step"
+                } else {
+                    "give the arguments that the function or filter of Jinja needs, as in {{ name | replace('a', 'b') }}"
+                };
                 return Diagnostic::at(part.clone(), "a function or filter in the template lacks an argument")
-                    .help("the functions are env_var(NAME) and env_var(NAME, DEFAULT)");
+                    .help(help);
             }
             (ErrorKind::OutOfFuel, _) => {
                 let help =

@@ -64,12 +64,31 @@ impl Place {
 
     /// Returns the part that an error is about, or else the whole place.
     pub(super) fn part(&self, error: &Error) -> Range<usize> {
+        self.line(|template| {
+            let before = error.line()?.checked_sub(1)?;
+            Some(template.split_inclusive('\n').take(before).map(str::len).sum())
+        })
+    }
+
+    /// Returns the line of the template that contains a position in it, or else the whole place.
+    pub(super) fn line_at(&self, position: usize) -> Range<usize> {
+        self.line(|template| Some(template.get(..position)?.rfind('\n').map_or(0, |end| end + 1)))
+    }
+
+    /// Returns the line that begins where `start` says, or else the whole place.
+    fn line(&self, start: impl Fn(&str) -> Option<usize>) -> Range<usize> {
+        let line = |template: &str| trimmed_line(template, start(template)?);
         let part = match &self.holds {
             Holds::String => None,
-            Holds::Text(text) => line(error, text).and_then(|line| self.in_text(text, &line)),
-            Holds::File(file, _) => line(error, &file.text),
+            Holds::Text(text) => line(text).and_then(|line| self.in_text(text, &line)),
+            Holds::File(file, _) => line(&file.text),
         };
         part.unwrap_or_else(|| self.span.clone())
+    }
+
+    /// Returns whether a part of the template calls a function.
+    pub(super) fn is_called(&self, function: &str, part: &Range<usize>) -> bool {
+        self.text.get(part.clone()).is_some_and(|source| source.contains(&format!("{function}(")))
     }
 
     /// Returns the place of a line of the text in the plan file.
@@ -140,9 +159,8 @@ impl Place {
     }
 }
 
-/// Returns the line of a template that an error is about.
-fn line(error: &Error, template: &str) -> Option<Range<usize>> {
-    let start: usize = template.split_inclusive('\n').take(error.line()?.checked_sub(1)?).map(str::len).sum();
+/// Returns the line of a template that begins at `start`, without the spaces around it.
+fn trimmed_line(template: &str, start: usize) -> Option<Range<usize>> {
     let line = template.get(start..)?.lines().next()?;
     let start = start + line.len() - line.trim_start().len();
     Some(start..start + line.trim().len())

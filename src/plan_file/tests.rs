@@ -82,12 +82,43 @@ fn an_expression_with_thousands_of_operators_is_evaluated_or_refused() {
     ] {
         assert_eq!(problem_of(expression).as_deref(), Some(too_many));
     }
-    for expression in [chain("~", 700), chain(" and ", 400), "{{ a ~ a }} ".repeat(5_000)] {
-        assert_eq!(problem_of(expression), None);
+    let item = "{'name': 'site', 'root': root ~ '/site', 'port': base + 0, 'last': -1}, ";
+    for expression in [
+        chain("~", 700),
+        chain(" and ", 400),
+        "{{ a ~ a }} ".repeat(5_000),
+        format!("{{% set sites = [{}] %}}", item.repeat(1_000)),
+        format!("{{% set users = [{}] %}}", "dict(name='user', uid=1000, gid=1000), ".repeat(2_000)),
+        format!("{{{{ f({}) }}}}", "a + 1, ".repeat(10_000)),
+    ] {
+        assert_ne!(problem_of(expression).as_deref(), Some(too_many));
     }
     assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
     // Text is not limited by it.
     assert_eq!(problem_of("x".repeat(200_000) + "{{ 1 }}"), None);
+}
+
+#[test]
+fn a_typing_error_and_an_expression_that_is_too_large_have_their_place() {
+    let problem_of = |lines: &[String]| {
+        let content: String = lines.iter().map(|line| format!("        {line}\n")).collect();
+        let head =
+            "name: x\nvars: { base: /srv }\nsteps:\n  - id: a\n    file:\n      path: /srv/a\n      content: |\n";
+        let text = format!("{head}{content}");
+        let checked = PlanFile::parse("x.yaml", &text).and_then(|plan| plan.validate(&Inputs::default()));
+        let problems = checked.err().unwrap();
+        let problem = &problems.list[0];
+        let span = problem.span.clone().unwrap();
+        (problem.message.clone(), text[..span.start].matches('\n').count() - head.matches('\n').count())
+    };
+    let mut lines = vec!["url = https://host/a-b/{{ base }}/c-d".to_owned(); 2_000];
+    lines[15] = "path = {{ base }/a-b".to_owned();
+    let (message, line) = problem_of(&lines);
+    assert!(message.contains("unexpected `}`") && line == 15, "{line}: {message}");
+    lines[15] = "path".to_owned();
+    lines[30] = format!("{{{{ base{} }}}}", " ~ base".repeat(5_000));
+    let (message, line) = problem_of(&lines);
+    assert_eq!((&*message, line), ("an expression of the template has too many operators", 30));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Checks that the two halves of a key pair match.
 //!
 //! `ssh-keygen -y` prints the public half that is stored beside the private half, so it also loads a key whose private half is
-//! damaged. No server accepts a login with such a key.
+//! damaged. Its signatures are invalid, so no server accepts a login.
 
 use std::ops::Deref;
 
@@ -9,9 +9,11 @@ use openssl::bn::{BigNum, BigNumContext, BigNumRef};
 use openssl::dsa::DsaRef;
 use openssl::ec::{EcGroup, EcKey, EcPoint};
 use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{Id, PKey, Private};
-use openssl::rsa::RsaRef;
+use openssl::rsa::{Rsa, RsaPrivateKeyBuilder, RsaRef};
+use openssl::sign::{Signer, Verifier};
 use ssh_key::private::{DsaKeypair, Ed25519Keypair, KeypairData, RsaKeypair};
 use ssh_key::{EcdsaCurve, Mpint};
 
@@ -26,6 +28,13 @@ impl Deref for Number {
 
     fn deref(&self) -> &BigNum {
         &self.0
+    }
+}
+
+impl Number {
+    /// Returns a copy for OpenSSL, which overwrites the private numbers of a key when it is freed.
+    fn owned(&self) -> Result<BigNum, ErrorStack> {
+        self.0.to_owned()
     }
 }
 
@@ -86,14 +95,39 @@ fn ed25519(pair: &Ed25519Keypair) -> Matches {
 fn rsa(RsaKeypair { public, private }: &RsaKeypair) -> Matches {
     let (n, e, d) = (number(&public.n)?, number(&public.e)?, number(&private.d)?);
     let (p, q, inverse) = (number(&private.p)?, number(&private.q)?, number(&private.iqmp)?);
-    rsa_numbers(&n, &e, (&p, &q), &inverse, (&d, &d))
+    if rsa_numbers(&n, &e, (&p, &q), &inverse, (&d, &d)).is_ok_and(|matches| matches) {
+        return Ok(true);
+    }
+    // As `ssh` passes them to OpenSSL.
+    let (for_p, for_q) = (remainder(&d, &less_one(&p)?.0)?, remainder(&d, &less_one(&q)?.0)?);
+    let key = RsaPrivateKeyBuilder::new(n.owned()?, e.owned()?, d.owned()?)?
+        .set_factors(p.owned()?, q.owned()?)?
+        .set_crt_params(for_p.owned()?, for_q.owned()?, inverse.owned()?)?
+        .build();
+    signs(&key)
 }
 
 fn rsa_of_pem(key: &RsaRef<Private>) -> Matches {
-    let (Some(p), Some(q), Some(inverse)) = (key.p(), key.q(), key.iqmp()) else { return Ok(false) };
-    let (Some(for_p), Some(for_q)) = (key.dmp1(), key.dmq1()) else { return Ok(false) };
-    Ok(rsa_numbers(key.n(), key.e(), (p, q), inverse, (key.d(), key.d()))?
-        && rsa_numbers(key.n(), key.e(), (p, q), inverse, (for_p, for_q))?)
+    let matches = || {
+        let (Some(p), Some(q), Some(inverse)) = (key.p(), key.q(), key.iqmp()) else { return Ok(false) };
+        let (Some(for_p), Some(for_q)) = (key.dmp1(), key.dmq1()) else { return Ok(false) };
+        Ok::<_, ErrorStack>(
+            rsa_numbers(key.n(), key.e(), (p, q), inverse, (key.d(), key.d()))?
+                && rsa_numbers(key.n(), key.e(), (p, q), inverse, (for_p, for_q))?,
+        )
+    };
+    Ok(matches().is_ok_and(|matches| matches) || signs(key)?)
+}
+
+/// Returns whether a signature of a key is valid. Keys with three primes, or with wrong numbers that OpenSSL does not need, can log in
+/// although the equations do not hold.
+fn signs(key: &RsaRef<Private>) -> Matches {
+    // OpenSSL would otherwise be cleaned up when the process ends, while the thread of a tunnel still uses it.
+    openssl::init();
+    let public = PKey::from_rsa(Rsa::from_public_components(key.n().to_owned()?, key.e().to_owned()?)?)?;
+    let private = PKey::from_rsa(key.to_owned())?;
+    let signature = Signer::new(MessageDigest::sha256(), &private)?.sign_oneshot_to_vec(b"test")?;
+    Verifier::new(MessageDigest::sha256(), &public)?.verify_oneshot(&signature, b"test")
 }
 
 /// Checks the equations of RFC 8017, section 3.2. `inverse` is that of the prime `q` modulo the prime `p`, and `exponents` are the secret
@@ -118,6 +152,12 @@ fn are_inverse(one: &BigNumRef, other: &BigNumRef, modulus: &BigNumRef) -> Match
     let mut product = Number(BigNum::new()?);
     product.0.mod_mul(one, other, modulus, &mut *BigNumContext::new()?)?;
     Ok(*product == BigNum::from_u32(1)?)
+}
+
+fn remainder(number: &BigNumRef, modulus: &BigNumRef) -> Result<Number, ErrorStack> {
+    let mut remainder = Number(BigNum::new()?);
+    remainder.0.nnmod(number, modulus, &mut *BigNumContext::new()?)?;
+    Ok(remainder)
 }
 
 fn less_one(number: &BigNumRef) -> Result<Number, ErrorStack> {
