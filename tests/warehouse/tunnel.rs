@@ -33,7 +33,7 @@ impl Bastion {
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {0}/host\nAuthorizedKeysFile {0}/authorized\nStrictModes no\n\
              PasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\nPermitRootLogin yes\nPidFile none\n\
              AllowTcpForwarding local\nPermitOpen 127.0.0.1:{permitted}\nPermitTTY no\nX11Forwarding no\n\
-             AllowAgentForwarding no\nForceCommand /bin/false\nMaxSessions 0\nLogLevel VERBOSE\n",
+             AllowAgentForwarding no\nForceCommand /bin/false\nMaxSessions 0\nLogLevel VERBOSE\nKexAlgorithms curve25519-sha256\n",
             folder.path().display()
         );
         std::fs::write(path("config"), config).unwrap();

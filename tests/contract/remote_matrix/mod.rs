@@ -32,6 +32,7 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 LogLevel VERBOSE
 MaxStartups 100
+KexAlgorithms curve25519-sha256
 CONF
 for name in git.corp.test localhost 127.0.0.1 ::1; do echo \"$name $(cut -d' ' -f1,2 /etc/ssh/matrix.pub)\"; done > /tmp/known_hosts
 /usr/sbin/sshd -f /etc/ssh/matrix_config -E /var/log/matrix

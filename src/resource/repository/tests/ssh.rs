@@ -36,7 +36,8 @@ fn serve(folder: &Path) -> Server {
     let at = folder.display();
     let config = format!(
         "ListenAddress 127.0.0.1:{port}\nHostKey {at}/host\nAuthorizedKeysFile {at}/client.pub\nStrictModes no\n\
-         UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPidFile none\nPermitRootLogin yes\n"
+         UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPidFile none\nPermitRootLogin yes\n\
+         KexAlgorithms curve25519-sha256\n"
     );
     fs::write(folder.join("sshd_config"), config).unwrap();
     let mut child = Command::new("/usr/sbin/sshd")
