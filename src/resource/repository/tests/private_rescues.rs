@@ -64,12 +64,20 @@ fn readable_by_others(top: &Path) -> Vec<u8> {
         ];
         read.extend(as_another_user(&all).stdout);
     }
-    for path in all_below(&top.join(".git")).into_iter().filter(|path| path.is_file()) {
-        read.extend(as_another_user(&["cat", path.to_str().unwrap()]).stdout);
-        // A loose object, where git would not look for one.
-        let inflate = "import sys,zlib; sys.stdout.buffer.write(zlib.decompress(open(sys.argv[1],'rb').read()))";
-        read.extend(as_another_user(&["python3", "-c", inflate, path.to_str().unwrap()]).stdout);
-    }
+    // Every file, and what it contains if it is a loose object where git would not look for one.
+    let print = "\
+import sys, zlib
+for path in sys.argv[1:]:
+    try:
+        content = open(path, 'rb').read()
+        sys.stdout.buffer.write(content + zlib.decompress(content))
+    except OSError:
+        pass
+    except zlib.error:
+        sys.stdout.buffer.write(content)";
+    let files: Vec<PathBuf> = all_below(&top.join(".git")).into_iter().filter(|path| path.is_file()).collect();
+    let paths = files.iter().map(|path| path.to_str().unwrap());
+    read.extend(as_another_user(&["python3", "-c", print].into_iter().chain(paths).collect::<Vec<_>>()).stdout);
     read
 }
 
