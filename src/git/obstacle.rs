@@ -9,7 +9,7 @@ use super::pasted::git_with_paths;
 use super::path::RepoPath;
 use crate::failure::Failure;
 use crate::host::capabilities::Capability;
-use crate::host::fs::{Denial, acting_ids, escape_path};
+use crate::host::fs::{Denial, Removal, acting_ids, escape_path, is_needed};
 use crate::host::users::as_root;
 use crate::text::{aside, path_of_name, shell_word};
 
@@ -466,11 +466,18 @@ fn give_back(what: &str, top: &Path, path: &Path) -> String {
 }
 
 fn moved_aside(top: &Path, path: &RepoPath) -> String {
-    format!("move it aside: `{}`", aside(top.join(path.as_path())))
+    Removal::Aside.hint(&top.join(path.as_path()), "correct the path of the checkout")
 }
 
 /// Returns the remedy of last resort, and what it costs.
 fn clone_again(path: &Path) -> String {
+    if is_needed(path) {
+        // The directory itself stays where it is, with all files but git's.
+        return format!(
+            "move git's files aside: `{}`; commits and rescues that were only here are in the moved directory, and the next plan says how to make it a checkout again",
+            aside(path.join(".git"))
+        );
+    }
     let aside = aside(path);
     format!(
         "have the step clone it again from its url: `{aside}`; changes, commits and rescues that were only here are in the moved directory"

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::fs::{Denial, Dir, Error, Place, acting_ids, acts_as_root, escape_path, may_access};
+use super::fs::{Denial, Dir, Error, Place, Removal, acting_ids, acts_as_root, escape_path, may_access};
 use super::users::{User, as_root, is_launcher};
 use crate::failure::Failure;
 use crate::text::{aside, shell_word};
@@ -149,7 +149,7 @@ impl StateFolder {
         let part = self.0.join(part.name());
         let word = |path: &Path| shell_word(path);
         let hint = if let Some(at) = in_the_way(&part) {
-            format!("move it aside: `{}`", aside(at))
+            Removal::Aside.hint(at, "give another folder with XDG_STATE_HOME")
         } else if error.is_denied() && !acts_as_root() {
             usable_hint(&self.0)
         } else if let Some(hint) = error.hint() {

@@ -182,11 +182,14 @@ fn plan_reports_targets_in_file_systems_of_the_kernel() {
 #[test]
 fn what_must_stay_is_not_proposed_to_be_moved_aside() {
     let host = Host::new(KEY);
-    host.sandbox.bash("root", "mkdir -p /srv/volume; mount -t tmpfs tmpfs /srv/volume; mknod /srv/null c 1 3");
+    host.sandbox.bash("root", "mkdir -p /srv/volume; mount -t tmpfs tmpfs /srv/volume; touch /srv/volume/x; mknod /srv/null c 1 3; ln -s hostname /etc/link");
+    host.sandbox.bash("ubuntu", "mkdir -p ~/.ssh; touch ~/.ssh/authorized_keys");
     let cases = [
         ("file: { path: /dev/null, content: x }", "/dev/null is a device, not a file"),
         ("file: { path: /srv/null, content: x }", "/srv/null is a device, not a file"),
         ("file: { path: /etc, content: x }", "/etc is a directory, not a file"),
+        ("file: { path: /etc/link, content: x }", "/etc/link is a symlink, not a file"),
+        ("file: { path: /home/ubuntu/.ssh, content: x }", "/home/ubuntu/.ssh is a directory, not a file"),
         ("file: { path: /srv/volume, content: x }", "/srv/volume is a directory, not a file"),
         ("directory: { path: /etc/passwd }", "/etc/passwd is a file, not a directory"),
         ("directory: { path: /dev/zero/x }", "/dev/zero is a device, not a directory"),
@@ -202,7 +205,46 @@ fn what_must_stay_is_not_proposed_to_be_moved_aside() {
         );
         let plan = host.run("plan", "").exits(1);
         assert!(plan.stdout.contains(why), "{step}\n{}", plan.stdout);
-        assert!(plan.stdout.contains("correct ") || plan.stdout.contains("give another path"), "{}", plan.stdout);
+        assert!(!plan.stdout.contains("remove the symlink"), "{}", plan.stdout);
+        assert!(
+            plan.stdout.contains("correct ")
+                || plan.stdout.contains("give the path of the file")
+                || plan.stdout.contains("give another path"),
+            "{}",
+            plan.stdout
+        );
         assert!(!plan.stdout.contains("mv -T") && !plan.stdout.contains("git -C"), "{step}\n{}", plan.stdout);
+    }
+}
+
+/// A home or a mount point stays, with the files in it.
+#[test]
+fn a_directory_that_must_stay_becomes_a_checkout_in_place() {
+    for (top, broken) in [
+        ("/home/app", "git clone -q /srv/app.git $TOP; rm -rf $TOP/.git/objects; touch $TOP/own"),
+        ("/var/www", "git clone -q /srv/app.git $TOP; echo rubbish > $TOP/.git/HEAD; touch $TOP/own"),
+        ("/var/www", "mkdir -p $TOP; touch $TOP/own"),
+        ("/srv/volume", "mkdir $TOP; mount -t tmpfs -o mode=755 tmpfs $TOP; touch $TOP/own"),
+    ] {
+        let host = Host::new(&format!("repository: {{ path: {top}, url: /srv/app.git, branch: main }}"));
+        host.sandbox.bash(
+            "root",
+            &format!(
+                "export TOP={top}; mkdir -p /var; git init -q -b main /root/seed; cd /root/seed; touch a; git add a
+                git -c user.name=x -c user.email=x@x commit -qm one; git clone -q --bare /root/seed /srv/app.git; {broken}"
+            ),
+        );
+        for _ in 0..2 {
+            let plan = host.run("plan", "");
+            if plan.code == 0 {
+                break;
+            }
+            let hint = plan.step("step_planned", "it")["hint"].as_str().unwrap().to_owned();
+            assert!(!hint.contains(&format!("{top}.aside")), "{hint}");
+            host.sandbox.bash("root", hint.split('`').nth(1).unwrap());
+        }
+        host.run("apply --yes", "").exits(0);
+        host.run("plan --detailed-exitcode", "").exits(0);
+        host.sandbox.bash("root", &format!("test -f {top}/own"));
     }
 }

@@ -81,7 +81,8 @@ const STEPS: &[(&str, &str, &str, &str)] = &[
         "sudo chown ",
     ),
     ("a file that is too large to keep", "truncate -s 100M f", FILE, "mv -T "),
-    ("a directory in place of a file", "mkdir f f.aside", FILE, "mv -T "),
+    ("a directory in place of a file", "mkdir -p f/x f.aside", FILE, "mv -T "),
+    ("an empty directory in place of a file", "mkdir f", FILE, "rmdir "),
     ("a hard link", "echo new > f; chmod 644 f; ln f other", FILE, "sudo find "),
     ("a file in place of a directory", "touch d", r#"directory: { path: "@/d" }"#, "mv -T "),
     ("a FIFO above a directory", "mkfifo d", r#"directory: { path: "@/d/e" }"#, "mv -T "),
@@ -112,7 +113,7 @@ const STEPS: &[(&str, &str, &str, &str)] = &[
         "a directory in place of the file with the values",
         "printf 'services:\\n  a:\\n    image: x\\n    environment:\\n      PW: ${PW}\\n' > c.yaml; chmod 600 c.yaml; mkdir .env",
         COMPOSE,
-        "mv -T ",
+        "rmdir ",
     ),
     (
         "a template that its owner cannot read",
@@ -135,7 +136,7 @@ const STEPS: &[(&str, &str, &str, &str)] = &[
     ("no such owner", "true", "run_as: root\n    directory: { path: /tmp/d, owner: deployer }", "sudo useradd "),
     ("no such group", "true", "run_as: root\n    directory: { path: /tmp/d, group: deployers }", "sudo groupadd "),
     ("no such user", "true", "run_as: runner\n    directory: { path: /tmp/of-runner }", "sudo useradd --create-home "),
-    ("a directory in place of a key", "ssh-keygen -q -t ed25519 -N '' -f source; mkdir k", KEY, "mv -T "),
+    ("a directory in place of a key", "ssh-keygen -q -t ed25519 -N '' -f source; mkdir -p k/x", KEY, "mv -T "),
     ("CRLF in a key", "ssh-keygen -q -t ed25519 -N '' -f source; sed -i 's/$/\\r/' source", KEY, "sed -i "),
     ("an indented key", "ssh-keygen -q -t ed25519 -N '' -f source; sed -i 's/^/  /' source", KEY, "sed -i "),
     (

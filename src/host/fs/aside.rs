@@ -1,11 +1,15 @@
-//! Decides whether a message may propose to move something out of the way.
+//! Decides what a message may propose for something that is in the way.
 
 use std::ffi::OsStr;
 use std::path::{Component, Path};
 
+use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
+
+use super::descriptor::open_quietly;
 use super::mounts::Mounts;
 use super::{Dir, Error, FileKind, Place, Stat};
-use crate::text::aside;
+use crate::text::{aside, shell_word};
 
 /// The directories of `/` that a system needs (hier(7)).
 const OF_SYSTEM: [&str; 22] = [
@@ -34,41 +38,101 @@ const OF_SYSTEM: [&str; 22] = [
 ];
 /// Those of them in which everything belongs to the system.
 const WHOLE: [&str; 11] = ["bin", "boot", "dev", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "sys", "usr"];
-/// Directories whose entries the system or its users need.
-const WITH_ENTRIES: [&str; 9] = ["/etc", "/home", "/media", "/mnt", "/run", "/var", "/var/lib", "/usr", "/usr/local"];
+/// The directories of `/var` that the system needs. The others, such as /var/www, are for what runs on it.
+const OF_VAR: [&str; 12] =
+    ["backups", "cache", "crash", "empty", "lib", "local", "lock", "log", "mail", "run", "spool", "tmp"];
+/// Directories in which programs, users or mounts have their entries, each by its name.
+const WITH_ENTRIES: [&str; 8] = ["/home", "/media", "/mnt", "/run", "/usr/local", "/var", "/var/lib", "/lost+found"];
+/// Directories in which everything is needed, at any depth.
+const WITH_TREES: [&str; 2] = ["/etc", "/var/spool"];
 
-/// Whether a system needs what is at a path. Moving it aside would break the system, so the path is a mistake.
-pub fn belongs_to_system(path: &Path) -> bool {
-    let names: Vec<&OsStr> = path
-        .components()
+/// What a message may propose for something that is in the way of a step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Removal {
+    /// It may be moved aside.
+    #[default]
+    Aside,
+    /// An empty directory may be removed, wherever it is.
+    EmptyDirectory,
+    /// It cannot or must not be moved: a device, a mount point, or what the system or its users need. The path is a mistake.
+    Never,
+}
+
+impl Removal {
+    pub fn is_aside(&self) -> bool {
+        *self == Self::Aside
+    }
+
+    /// Returns the hint for what is at `path`: how to remove it, or `otherwise`.
+    pub fn hint(self, path: &Path, otherwise: &str) -> String {
+        match self {
+            Self::Aside if !is_needed(path) => format!("move it aside: `{}`, or {otherwise}", aside(path)),
+            Self::EmptyDirectory => format!("remove the empty directory: `rmdir {}`, or {otherwise}", shell_word(path)),
+            Self::Aside | Self::Never => otherwise.to_owned(),
+        }
+    }
+}
+
+/// Returns the names in a path.
+fn names(path: &Path) -> Vec<&OsStr> {
+    path.components()
         .filter_map(|component| match component {
             Component::Normal(name) => Some(name),
             _ => None,
         })
-        .collect();
-    let is_one_of = |list: &[&str]| names.first().is_some_and(|first| list.iter().any(|name| first == name));
+        .collect()
+}
+
+/// Whether a path belongs to the system alone, so that no step should use it for anything else.
+pub fn belongs_to_system(path: &Path) -> bool {
+    let names = names(path);
+    let is_one_of = |at: usize, list: &[&str]| names.get(at).is_some_and(|name| list.iter().any(|one| name == one));
     match names.len() {
         0 => true,
-        1 => is_one_of(&OF_SYSTEM),
-        _ if path.parent().is_some_and(|parent| WITH_ENTRIES.iter().any(|listed| parent == Path::new(listed))) => true,
-        _ => is_one_of(&WHOLE) && !path.starts_with("/usr/local"),
+        1 => is_one_of(0, &OF_SYSTEM),
+        2 if names[0] == "var" => is_one_of(1, &OF_VAR),
+        2 if names[0] == "run" => true,
+        2 | 3 => is_one_of(0, &WHOLE),
+        _ => is_one_of(0, &WHOLE) && !path.starts_with("/usr/local"),
     }
 }
 
-/// Returns the hint for something of the wrong type at `path`: to move it aside, or `otherwise`. If it `must_stay`, only `otherwise`.
-pub fn move_aside_or(path: &Path, must_stay: bool, otherwise: &str) -> String {
-    if must_stay || belongs_to_system(path) {
-        return otherwise.to_owned();
-    }
-    format!("move it aside: `{}`, or {otherwise}", aside(path))
+/// Whether the system or its users need what has this path, so that it must not be moved.
+pub fn is_needed(path: &Path) -> bool {
+    let is_in = |listed: &&str| path.parent().is_some_and(|parent| parent == Path::new(listed));
+    belongs_to_system(path)
+        || WITH_ENTRIES.iter().any(|listed| is_in(listed))
+        || WITH_TREES.iter().any(|listed| path.starts_with(listed))
+        || names(path).iter().any(|name| *name == ".ssh")
+}
+
+/// Whether what is at a path cannot or must not be moved: a mount point, or what [`is_needed`].
+pub fn must_stay(path: &Path) -> bool {
+    is_needed(path) || Mounts::read().is_point(path)
 }
 
 impl Dir {
-    /// Returns whether the entry `name`, which is `stat`, cannot or must not be moved: a device, a mount point, or something that
-    /// the system needs.
-    pub fn must_stay(&self, name: &OsStr, stat: &Stat) -> bool {
+    /// Returns what may be proposed for the entry `name`, which is `stat`.
+    pub fn removal(&self, name: &OsStr, stat: &Stat) -> Removal {
         let path = self.path_of(name);
-        stat.kind == FileKind::Device || belongs_to_system(&path) || Mounts::read().is_point(&path)
+        if stat.kind == FileKind::Device || belongs_to_system(&path) || Mounts::read().is_point(&path) {
+            Removal::Never
+        } else if stat.kind == FileKind::Directory && self.is_empty(name) {
+            Removal::EmptyDirectory
+        } else if is_needed(&path) {
+            Removal::Never
+        } else {
+            Removal::Aside
+        }
+    }
+
+    /// Whether the directory `name` has no entries. One that cannot be listed may have some.
+    fn is_empty(&self, name: &OsStr) -> bool {
+        let opened = open_quietly(self, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW);
+        let listed = opened.and_then(rustix::fs::Dir::new);
+        let is_dot = |name: &std::ffi::CStr| matches!(name.to_bytes(), b"." | b"..");
+        listed.is_ok_and(|mut listed| listed.all(|entry| entry.is_ok_and(|entry| is_dot(entry.file_name()))))
     }
 
     /// Returns the error for the entry `name`, which is `stat` and not what is `wanted`.
@@ -76,25 +140,26 @@ impl Dir {
         let path = self.path_of(name);
         Error::refused(
             format!("{} is {}, not {wanted}", super::escape_path(&path), stat.kind.name()),
-            move_aside_or(&path, self.must_stay(name, stat), "give another path"),
+            self.removal(name, stat).hint(&path, "give another path"),
         )
     }
 }
 
 impl Place {
-    /// Returns whether the entry, which is `stat`, cannot or must not be moved: see [`Dir::must_stay`].
-    pub fn must_stay(&self, stat: &Stat) -> bool {
-        self.dir.must_stay(&self.name, stat)
+    /// Returns what may be proposed for the entry, which is `stat`.
+    pub fn removal(&self, stat: &Stat) -> Removal {
+        self.dir.removal(&self.name, stat)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::testing::folder;
 
     #[test]
-    fn only_what_no_system_needs_is_moved_aside() {
-        for path in [
+    fn only_what_nobody_needs_is_moved_aside() {
+        let of_system = [
             "/",
             "/etc",
             "/etc/",
@@ -108,37 +173,69 @@ mod tests {
             "/proc/1",
             "/sys/kernel",
             "/home",
-            "/home/eva",
             "/root",
-            "/etc/passwd",
-            "/etc/ssh",
             "/var/log",
-            "/var/lib/dpkg",
             "/run/systemd",
             "/boot/grub",
             "/lib/x",
             "/tmp",
-        ] {
-            assert!(belongs_to_system(Path::new(path)), "{path}");
-            assert_eq!(move_aside_or(Path::new(path), false, "correct the path"), "correct the path");
-        }
-        for path in [
+        ];
+        let needed = [
+            "/home/eva",
+            "/etc/passwd",
+            "/etc/ssh/ssh_config",
+            "/etc/systemd/system",
+            "/etc/alternatives/awk",
+            "/etc/app/x.conf",
+            "/var/lib/dpkg",
+            "/var/www",
+            "/var/spool/cron/crontabs",
+            "/home/eva/.ssh",
+            "/root/.ssh/authorized_keys",
+            "/mnt/data",
+        ];
+        let others = [
             "/data",
             "/srv/app",
             "/opt/app",
             "/home/eva/app",
             "/root/app",
-            "/etc/app/x.conf",
             "/var/lib/app/data",
+            "/var/www/app",
             "/usr/local/etc/app.conf",
             "/var/log/app/x.log",
             "/tmp/x",
             "/run/app/socket",
-        ] {
-            assert!(!belongs_to_system(Path::new(path)), "{path}");
+            "/mnt/data/x",
+        ];
+        for (paths, expected) in [(&of_system[..], (true, true)), (&needed, (false, true)), (&others, (false, false))] {
+            for path in paths.iter().map(Path::new) {
+                assert_eq!((belongs_to_system(path), is_needed(path)), expected, "{}", path.display());
+                let hint = Removal::Aside.hint(path, "correct the path");
+                assert_eq!(hint == "correct the path", expected.1, "{hint}");
+            }
         }
-        let hint = move_aside_or(Path::new("/srv/app"), false, "correct the path");
+        let hint = Removal::Aside.hint(Path::new("/srv/app"), "correct the path");
         assert_eq!(hint, "move it aside: `mv -T --backup=numbered /srv/app /srv/app.aside`, or correct the path");
-        assert_eq!(move_aside_or(Path::new("/srv/app"), true, "correct the path"), "correct the path");
+        assert_eq!(Removal::Never.hint(Path::new("/srv/app"), "correct the path"), "correct the path");
+    }
+
+    #[test]
+    fn an_empty_directory_is_removed_wherever_it_is() {
+        let folder = folder();
+        for name in ["empty", "full/x", ".ssh/empty"] {
+            std::fs::create_dir_all(folder.path().join(name)).unwrap();
+        }
+        let removal = |below: &str, name: &str| {
+            let dir = Dir::open(&folder.path().join(below)).unwrap();
+            let stat = dir.stat(OsStr::new(name)).unwrap().unwrap();
+            dir.removal(OsStr::new(name), &stat)
+        };
+        assert_eq!(removal("", "empty"), Removal::EmptyDirectory);
+        assert_eq!(removal("", "full"), Removal::Aside);
+        assert_eq!(removal("", ".ssh"), Removal::Never);
+        assert_eq!(removal(".ssh", "empty"), Removal::EmptyDirectory);
+        let hint = Removal::EmptyDirectory.hint(Path::new("/etc/app.conf"), "correct the path");
+        assert_eq!(hint, "remove the empty directory: `rmdir /etc/app.conf`, or correct the path");
     }
 }

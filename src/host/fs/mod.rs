@@ -43,7 +43,7 @@ mod tests;
 
 pub use access::{FileSeen, adjust_mode, read_file};
 pub use access_list::{AccessEntry, AccessLists, AccessTag};
-pub use aside::{belongs_to_system, move_aside_or};
+pub use aside::{Removal, belongs_to_system, is_needed, must_stay};
 pub use backup::Backup;
 pub use below::{NotRead, names_beside, read_below};
 pub use closed::may_access;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::project::Project;
-use crate::host::fs::{Denial, FileKind};
+use crate::host::fs::{Denial, FileKind, Removal};
 use crate::host::secret::Digest;
 
 /// Everything that `diff` needs for its decision.
@@ -61,9 +61,9 @@ pub enum ComposeFile {
         /// Where a symlink leads.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         target: Option<PathBuf>,
-        /// Whether it cannot or must not be moved: a device, a mount point, or what the system needs.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        must_stay: bool,
+        /// What the message may propose for it.
+        #[serde(default, skip_serializing_if = "Removal::is_aside")]
+        removal: Removal,
     },
     /// The file is not a compose file, or not one that can be edited. The reason includes the position.
     Unreadable {
@@ -232,9 +232,9 @@ pub enum EnvFile {
         /// Where a symlink leads.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         target: Option<PathBuf>,
-        /// Whether it cannot or must not be moved: a device, a mount point, or what the system needs.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        must_stay: bool,
+        /// What the message may propose for it.
+        #[serde(default, skip_serializing_if = "Removal::is_aside")]
+        removal: Removal,
     },
     Unreadable {
         reason: String,

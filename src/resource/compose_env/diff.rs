@@ -8,7 +8,7 @@ use super::actual::{
     Actual, Affected, ComposeFile, EnvFile, EnvFileOf, EnvValue, Form, Occurrence, Overridden, Source, Unresolved,
 };
 use super::{Change, ComposeEnv};
-use crate::host::fs::{Denial, FileKind, escape_path, move_aside_or};
+use crate::host::fs::{Denial, FileKind, Removal, escape_path};
 use crate::host::secret::{Digest, how_to_give, yields_nothing};
 use crate::resource::attributes::refusal;
 use crate::resource::{Diff, KeyError};
@@ -59,8 +59,8 @@ pub(super) fn occurrences<'a>(step: &ComposeEnv, actual: &'a Actual) -> Result<&
             let refusal = Failure::new(format!("{file} does not exist, so {variable} cannot be set in it"));
             return Err(refusal.hint("run the step that puts the file there (a checkout, say), or correct `file`"));
         }
-        ComposeFile::NotAFile { found, target, must_stay } => {
-            return Err(not_a_file(&step.file, *found, target, *must_stay, "file"));
+        ComposeFile::NotAFile { found, target, removal } => {
+            return Err(not_a_file(&step.file, *found, target, *removal, "file"));
         }
         ComposeFile::Unreadable { reason, hint } => {
             let hint = hint
@@ -114,7 +114,7 @@ fn in_an_env_file(step: &ComposeEnv, service: &str, path: &Path) -> Failure {
     }
 }
 
-fn not_a_file(path: &Path, found: FileKind, target: &Option<PathBuf>, must_stay: bool, key: &str) -> Failure {
+fn not_a_file(path: &Path, found: FileKind, target: &Option<PathBuf>, removal: Removal, key: &str) -> Failure {
     let refusal = Failure::new(format!("{} is {}, not a file", escape_path(path), found.name()));
     match (found, target) {
         // Compose takes the project's directory, name and .env from the path that it is given, not from where that leads.
@@ -134,7 +134,7 @@ fn not_a_file(path: &Path, found: FileKind, target: &Option<PathBuf>, must_stay:
         (FileKind::Symlink, None) => {
             refusal.hint(format!("symlinks are not followed: name the real path in the step, as `{key}`"))
         }
-        _ => refusal.hint(move_aside_or(path, must_stay, &format!("correct `{key}`"))),
+        _ => refusal.hint(removal.hint(path, &format!("correct `{key}`"))),
     }
 }
 
@@ -170,8 +170,8 @@ fn in_env_file(
     }
     let (mode, values, put_into, foreign) = match &actual.env_file {
         None | Some(EnvFile::Missing { .. }) => (None, &nothing, &nowhere, (&None, &None, &actual.folder_denied)),
-        Some(EnvFile::NotAFile { found, target, must_stay }) => {
-            return Err(not_a_file(&path, *found, target, *must_stay, "env_file"));
+        Some(EnvFile::NotAFile { found, target, removal }) => {
+            return Err(not_a_file(&path, *found, target, *removal, "env_file"));
         }
         Some(EnvFile::Unreadable { reason }) => {
             return Err(Failure::new(format!("{shown} cannot be edited: {reason}")).hint("correct that line by hand"));

@@ -192,7 +192,7 @@ fn compose_file(
             return Ok(ComposeFile::NotAFile {
                 found: stat.kind,
                 target: target(&step.file, stat.kind),
-                must_stay: place.must_stay(&stat),
+                removal: place.removal(&stat),
             });
         }
         Some(_) => {}
@@ -334,7 +334,7 @@ fn env_file(place: &Place, names: &BTreeSet<&str>, digester: &Digester) -> Resul
             return Ok(EnvFile::NotAFile {
                 found: stat.kind,
                 target: target(&path, stat.kind),
-                must_stay: place.must_stay(&stat),
+                removal: place.removal(&stat),
             });
         }
         Some(_) => {}

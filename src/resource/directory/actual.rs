@@ -5,7 +5,7 @@ use super::desired::Directory;
 use super::entry_rules::EntryRules;
 use super::mode_rule::OWNER_ACCESS;
 use crate::host::capabilities::{Capability, keeps_set_group_id};
-use crate::host::fs::{self, Denial, FileKind, Place, tree};
+use crate::host::fs::{self, Denial, FileKind, Place, Removal, tree};
 use crate::host::state;
 use crate::resource::ObserveContext;
 use crate::resource::attributes::{self, AccountNames, Ownership};
@@ -50,9 +50,9 @@ pub enum Found {
     /// Something other than a directory exists at the path.
     Other {
         kind: FileKind,
-        /// Whether it cannot or must not be moved: a device, a mount point, or what the system needs.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        must_stay: bool,
+        /// What the message may propose for it.
+        #[serde(default, skip_serializing_if = "Removal::is_aside")]
+        removal: Removal,
     },
 }
 
@@ -241,7 +241,7 @@ pub(super) fn observe(desired: &Directory, cx: &ObserveContext) -> Result<Actual
                 tree,
             }))
         }
-        Some(stat) => Found::Other { kind: stat.kind, must_stay: place.must_stay(&stat) },
+        Some(stat) => Found::Other { kind: stat.kind, removal: place.removal(&stat) },
     };
     Ok(Actual { leftovers: place.leftovers()?, ownership, found })
 }

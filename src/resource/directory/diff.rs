@@ -2,7 +2,7 @@ use super::actual::AS_ROOT;
 use super::mode_rule::{OWNER_ACCESS, mode_with_access};
 use super::{Actual, Change, Directory, Found, HardLinks, Recursive, Tree, TreeChange};
 use crate::host::capabilities::Capability;
-use crate::host::fs::{FileKind, move_aside_or};
+use crate::host::fs::FileKind;
 use crate::host::state::OF_ROOT;
 use crate::host::users::as_root;
 use crate::resource::attributes;
@@ -27,8 +27,8 @@ pub(super) fn diff(desired: &Directory, actual: &Actual) -> Result<Diff<Change>,
     }
     diff.warnings.extend(closing_modes(desired));
     match &actual.found {
-        Found::Other { kind, must_stay } => Err(Failure::new(format!("{path} is {}, not a directory", kind.name()))
-            .hint(move_aside_or(&desired.path, *must_stay, "correct the path"))),
+        Found::Other { kind, removal } => Err(Failure::new(format!("{path} is {}, not a directory", kind.name()))
+            .hint(removal.hint(&desired.path, "correct the path"))),
         Found::Missing { missing_parents, denied, default_mode, foreign_group } => {
             if let Some(denial) = denied {
                 return Err(attributes::refusal(&format!("cannot create {path}"), denial));

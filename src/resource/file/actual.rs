@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use super::desired::{File, MAX_FILE_BYTES, READ_BY_ALL};
 use super::text_diff::{self, Shown};
 use crate::failure::Failure;
-use crate::host::fs::{self, Denial, FileKind, Place};
+use crate::host::fs::{self, Denial, FileKind, Place, Removal};
 use crate::host::secret::Digest;
 use crate::host::state::Part;
 use crate::resource::attributes::{self, Ownership};
@@ -48,9 +48,9 @@ pub enum Target {
     /// Something other than a file.
     Other {
         kind: FileKind,
-        /// Whether it cannot or must not be moved: a device, a mount point, or what the system needs.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        must_stay: bool,
+        /// What the message may propose for it.
+        #[serde(default, skip_serializing_if = "Removal::is_aside")]
+        removal: Removal,
     },
 }
 
@@ -96,7 +96,7 @@ pub(super) fn observe(desired: &File, cx: &ObserveContext) -> Result<Actual, Fai
             Target::Missing { missing_parents, foreign_group: attributes::inherited_foreign_group(&place)? }
         }
         Some(stat) if stat.kind == FileKind::File => Target::File(file(desired, &place, &stat, is_read, cx)?),
-        Some(stat) => Target::Other { kind: stat.kind, must_stay: place.must_stay(&stat) },
+        Some(stat) => Target::Other { kind: stat.kind, removal: place.removal(&stat) },
     };
     let secret_warnings = desired.site().secret_warnings(cx);
     Ok(Actual { ownership, denied, leftovers: place.leftovers()?, wanted, unset, secret_warnings, target })

@@ -3,7 +3,7 @@ use super::change::{Change, Difference};
 use super::desired::{File, MAX_FILE_BYTES, NEW_MODE};
 use super::text_diff::{self, Shown};
 use crate::failure::Failure;
-use crate::host::fs::{Denial, FileKind, move_aside_or};
+use crate::host::fs::{Denial, FileKind, Removal, is_needed};
 use crate::host::secret::{Digest, how_to_give, yields_nothing};
 use crate::host::users::as_root;
 use crate::resource::Diff;
@@ -22,11 +22,13 @@ pub(super) fn diff(desired: &File, actual: &Actual) -> Result<Diff<Change>, Fail
     };
     check_readable(&desired.path, &actual.ownership, found, desired.wanted_mode())?;
     match &actual.target {
-        Target::Other { kind, must_stay } => {
+        Target::Other { kind, removal } => {
             let hint = match kind {
-                FileKind::Symlink if *must_stay => "give the path of the file that it leads to".to_owned(),
+                FileKind::Symlink if *removal == Removal::Never || is_needed(&desired.path) => {
+                    "give the path of the file that it leads to".to_owned()
+                }
                 FileKind::Symlink => "give the path of the file that it leads to, or remove the symlink".to_owned(),
-                _ => move_aside_or(&desired.path, *must_stay, "correct the path"),
+                _ => removal.hint(&desired.path, "correct the path"),
             };
             return Err(Failure::new(format!("{path} is {}, not a file", kind.name())).hint(hint));
         }
@@ -149,7 +151,7 @@ fn diff_content(
                 seen.size,
                 MAX_FILE_BYTES >> 20
             ))
-            .hint(move_aside_or(&desired.path, false, "correct the path")));
+            .hint(Removal::Aside.hint(&desired.path, "correct the path")));
         }
     };
     seen.file.check_replaceable(&desired.path, ownership, actual.denied.as_ref())?;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::desired::MAX_FILE_BYTES;
 use crate::failure::Failure;
-use crate::host::fs::{self, Attributes, Dir, FileKind, FileSeen, Place, escape_path, move_aside_or};
+use crate::host::fs::{self, Attributes, Dir, FileKind, FileSeen, Place, escape_path};
 use crate::host::state::{self, Access, Part};
 use crate::resource::value::{AbsolutePath, Mode};
 use crate::resource::{ExecuteContext, Rescue, RescueAnswer, Restoring};
@@ -193,11 +193,9 @@ pub(super) fn restore(cx: &ExecuteContext, path: &AbsolutePath, wanted: &Restori
             notes.extend(kept.map(|kept| format!("rescued   what {path} held until now: {}", kept.id)));
         }
         Some(stat) => {
-            return Err(Failure::new(format!("{path} is {}, not a file", stat.kind.name())).hint(move_aside_or(
-                path,
-                place.must_stay(&stat),
-                "write the rescue to a new directory: add `--to DIR` to the command",
-            )));
+            return Err(Failure::new(format!("{path} is {}, not a file", stat.kind.name())).hint(
+                place.removal(&stat).hint(path, "write the rescue to a new directory: add `--to DIR` to the command"),
+            ));
         }
     }
     if !wanted.is_past {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::replace::MAX_KEY_BYTES;
 use super::{KeyFile, KeyRead, Proof, PublicFacts};
-use crate::host::fs::{self, Denial, FileKind, Place};
+use crate::host::fs::{self, Denial, FileKind, Place, Removal};
 use crate::host::secret::{Digest, Secret};
 use crate::host::thread;
 use crate::resource::ObserveContext;
@@ -89,9 +89,9 @@ pub enum Target {
     /// Something other than a file exists at the path.
     Other {
         kind: FileKind,
-        /// Whether it cannot or must not be moved: a device, a mount point, or what the system needs.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        must_stay: bool,
+        /// What the message may propose for it.
+        #[serde(default, skip_serializing_if = "Removal::is_aside")]
+        removal: Removal,
     },
 }
 
@@ -134,7 +134,7 @@ pub(super) fn observe(desired: &KeyFile, cx: &ObserveContext) -> Result<Actual, 
             in_place = bytes;
             (Target::File(seen), Some(stat))
         }
-        Some(stat) => (Target::Other { kind: stat.kind, must_stay: place.must_stay(&stat) }, Some(stat)),
+        Some(stat) => (Target::Other { kind: stat.kind, removal: place.removal(&stat) }, Some(stat)),
     };
     let source = key.as_ref().map(|key| Content::of_source(cx, key.expose(), &target));
     let kept = kept(&place, target_stat, cx, wanted.as_ref())?;

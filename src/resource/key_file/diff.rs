@@ -1,7 +1,7 @@
 use super::proof::{ProofResult, one_line};
 use super::{Actual, Backup, Change, Content, FileContent, FileSeen, KeyFile, KeyRead, Proof, PublicFacts, Target};
 use crate::failure::Failure;
-use crate::host::fs::move_aside_or;
+use crate::host::fs::Removal;
 use crate::host::secret::{Origin, how_to_give, yields_nothing};
 use crate::resource::Diff;
 use crate::resource::regular_file::{AS_ROOT, Replacement, check_readable, check_writable};
@@ -49,12 +49,9 @@ pub(super) fn diff(desired: &KeyFile, actual: &Actual) -> Result<Diff<Change>, F
     };
     check_readable(&desired.path, &actual.ownership, found, Some(desired.desired_mode()))?;
     match &target {
-        Target::Other { kind, must_stay } => {
-            return Err(Failure::new(format!("{path} is {}, not a file", kind.name())).hint(move_aside_or(
-                &desired.path,
-                *must_stay,
-                "correct the path",
-            )));
+        Target::Other { kind, removal } => {
+            return Err(Failure::new(format!("{path} is {}, not a file", kind.name()))
+                .hint(removal.hint(&desired.path, "correct the path")));
         }
         Target::Missing { missing_parents, foreign_group } => {
             let Some((_, key)) = source else {
@@ -205,7 +202,7 @@ fn diff_content(
         FileContent::Denied => (None, Some("a file that cannot be read".to_owned())),
         FileContent::TooLarge { size } => {
             return Err(Failure::new(format!("{path} is too large for a key: {size} bytes"))
-                .hint(format!("check what it is; {}", move_aside_or(path, false, "correct the path"))));
+                .hint(format!("check what it is; {}", Removal::Aside.hint(path, "correct the path"))));
         }
     };
     let ownership = &actual.ownership;

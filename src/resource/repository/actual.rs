@@ -48,6 +48,9 @@ pub enum Actual {
         /// The target of the symbolic link, if it exists.
         #[serde(default)]
         leads_to: Option<String>,
+        /// Whether it must not be moved: a mount point, or what the system or its users need.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        must_stay: bool,
     },
     /// A repository that cannot be read further.
     Unusable { obstacle: Obstacle },

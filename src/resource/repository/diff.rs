@@ -6,7 +6,7 @@ use super::desired::{LocalCommits, Repository};
 use super::refusal::{refusal_to_clone, refusal_to_update};
 use crate::failure::Failure;
 use crate::git::{Obstacle, remote};
-use crate::host::fs::belongs_to_system;
+use crate::host::fs::{belongs_to_system, is_needed};
 use crate::resource::Diff;
 use crate::text::{RedactedUrl, aside, shell_word};
 
@@ -40,9 +40,9 @@ pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChan
             }
             Ok(diff)
         }
-        Actual::Occupied { by, leads_to } => {
+        Actual::Occupied { by, leads_to, must_stay } => {
             let refusal = Failure::new(format!("{} is {by}, not a checkout", desired.path.display()));
-            Err(refusal.hint(occupied_hint(desired, by, leads_to.as_deref())))
+            Err(refusal.hint(occupied_hint(desired, by, leads_to.as_deref(), *must_stay || is_needed(&desired.path))))
         }
         Actual::Unusable { obstacle: obstacle @ Obstacle::AnotherRun } => {
             Ok(Diff { busy: Some(refusal_to_update(obstacle, desired)), ..Diff::default() })
@@ -53,7 +53,7 @@ pub fn diff(desired: &Repository, actual: &Actual) -> Result<Diff<RepositoryChan
 }
 
 /// Returns what to do about something else in place of the checkout, without losing what may be in use.
-fn occupied_hint(desired: &Repository, by: &str, leads_to: Option<&str>) -> String {
+fn occupied_hint(desired: &Repository, by: &str, leads_to: Option<&str>, must_stay: bool) -> String {
     let path = &desired.path;
     if let Some(target) = leads_to {
         return format!("give the path of its target: {target}");
@@ -65,12 +65,15 @@ fn occupied_hint(desired: &Repository, by: &str, leads_to: Option<&str>) -> Stri
         return "correct the path".to_owned();
     }
     let aside = format!("the step clones to an empty or missing path, so move it aside: `{}`", aside(path));
-    let Some(url) = desired.url.as_deref().filter(|_| by != "a file") else { return aside };
+    let Some(url) = desired.url.as_deref().filter(|_| by != "a file") else {
+        return if must_stay { "correct the path".to_owned() } else { aside };
+    };
     let (git, branch, remote) =
         (format!("git -C {}", shell_word(path)), shell_word(&desired.branch), shell_word(&desired.remote));
     let url = shell_word(RedactedUrl::of(url).as_str());
+    let otherwise = if must_stay { "correct the path".to_owned() } else { format!("if nothing uses them, {aside}") };
     format!(
-        "make it a checkout that keeps its files as local changes: `{git} init -q -b {branch} && {git} remote add {remote} {url} && {git} fetch -q {remote} && {git} reset -q {remote}/{branch}`; or, if nothing uses them, {aside}"
+        "make it a checkout that keeps its files as local changes: `{git} init -q -b {branch} && {git} remote add {remote} {url} && {git} fetch -q {remote} && {git} reset -q {remote}/{branch}`; or, {otherwise}"
     )
 }
 

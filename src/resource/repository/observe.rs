@@ -27,7 +27,7 @@ use crate::git::remote::{self, Answer, CheckoutState, Site, configured};
 use crate::git::tree::Entry;
 use crate::git::work_area::{Leftover, area_of, is_own_lock, leftover};
 use crate::git::{Obstacle, RepoPath, configuration, refs, special_files, tree_check, unreadable};
-use crate::host::fs::{Dir, acting_ids, escape_path};
+use crate::host::fs::{Dir, acting_ids, escape_path, must_stay};
 use crate::host::thread;
 use crate::host::users::{acting_user, name_or_id};
 
@@ -42,7 +42,7 @@ pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
     if !found.is_dir() {
         let by = if found.is_symlink() { "a symbolic link" } else { "a file" };
         let leads_to = fs::canonicalize(top).ok().filter(|_| found.is_symlink()).map(|path| path.display().to_string());
-        return Ok(Actual::Occupied { by: by.to_owned(), leads_to });
+        return Ok(Actual::Occupied { by: by.to_owned(), leads_to, must_stay: must_stay(top) });
     }
     let names = names_in(top)?;
     let leftovers = names.iter().any(|name| name == leftovers::UNFINISHED);
@@ -60,7 +60,10 @@ pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
         let shown = foreign.iter().take(3).map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
         let more = if foreign.len() > 3 { ", …" } else { "" };
         let count = if foreign.len() == 1 { "1 entry".to_owned() } else { format!("{} entries", foreign.len()) };
-        return Ok(Actual::Occupied { by: format!("a directory with {count} ({shown}{more})"), leads_to: None });
+        let by = format!("a directory with {count} ({shown}{more})");
+        // Symlinks above it may lead to what must stay.
+        let real = fs::canonicalize(top).unwrap_or_else(|_| top.clone());
+        return Ok(Actual::Occupied { by, leads_to: None, must_stay: must_stay(&real) });
     }
     let git = top.join(".git");
     if let Some(obstacle) = check_ownership(top, &git)? {
