@@ -41,7 +41,7 @@ fn a_directory_on_the_way_that_is_closed_is_named_with_its_owner_and_opened_by_t
         assert_eq!(
             hint,
             "/srv/closed belongs to ubuntu, and mallory may not enter it: set run_as: ubuntu on the step, or open it: \
-             `setfacl -m u:mallory:x /srv/closed`",
+             `setfacl -m u:mallory:x /srv/closed`; if a step sets its mode, correct that mode instead",
             "{step}\n{outcome}"
         );
         sandbox.bash("root", hint.split('`').nth(1).unwrap());

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, AtFlags};
 use rustix::io::{Errno, retry_on_intr};
 
+use super::xattr::ACL;
 use super::{FileKind, acting_ids, acts_in_group, escape_path};
 use crate::host::capabilities::is_confined_to_planning;
-use crate::host::users::{acting_user, as_acting_user, as_root, known_user};
+use crate::host::users::{acting_user, as_acting_user, as_root, known_user, name_or_id};
 use crate::text::shell_word;
 
 /// Returns whether the acting user has this access to a path. A plan by a confined root has the access of an apply. A symlink is
@@ -30,6 +31,56 @@ pub struct Closed {
     uid: u32,
     gid: u32,
     mode: u32,
+    list: List,
+}
+
+/// Whether a directory has an access control list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum List {
+    /// It has none, and may get one.
+    Possible,
+    Present,
+    /// The file system has none.
+    Unsupported,
+}
+
+impl List {
+    fn of(path: &Path) -> Self {
+        match retry_on_intr(|| rustix::fs::getxattr(path, ACL, &mut [0; 0][..])) {
+            Ok(_) => Self::Present,
+            Err(Errno::NODATA) => Self::Possible,
+            Err(_) => Self::Unsupported,
+        }
+    }
+}
+
+/// The program that changes access control lists.
+const SETFACL: &str = "setfacl";
+
+/// Whether the program is in the PATH of this process.
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| may_access(&dir.join(program), Access::EXEC_OK))
+}
+
+/// Returns what opens a directory of this mode for `user` alone, as far as one command can: the text before the command, and the
+/// command. `bits` are what the user needs.
+fn opening(
+    (word, user): (&str, &str),
+    bits: &str,
+    (in_group, mode, list, has_setfacl): (bool, u32, List, bool),
+) -> Option<(&'static str, String)> {
+    // A change of the group's bits or of the list sets the list's mask, and others in the list get back what the mode denies.
+    match (in_group, mode & OTHERS, list) {
+        (true, _, List::Present) | (false, 0, List::Present | List::Unsupported) => None,
+        (true, ..) => Some(("open it", format!("chmod g+{bits} {word}"))),
+        // What is closed to all others, such as a home directory, is opened to this user alone.
+        (false, 0, List::Possible) => Some((
+            if has_setfacl { "open it" } else { "open it (Debian package acl)" },
+            format!("{SETFACL} -m u:{user}:{bits} {word}"),
+        )),
+        (false, ..) => Some(("open it", format!("chmod o+{bits} {word}"))),
+    }
 }
 
 /// Returns the directory that keeps the acting user from `path`. Symlinks are followed.
@@ -46,6 +97,7 @@ pub fn on_way_to(path: &Path) -> Option<Closed> {
         uid: found.st_uid,
         gid: found.st_gid,
         mode: found.st_mode,
+        list: List::of(closed),
     })
 }
 
@@ -68,14 +120,50 @@ impl Closed {
         let run_as = owner.as_deref().unwrap_or("root");
         let owner = owner.as_deref().map_or_else(|| format!("uid {}", self.uid), str::to_owned);
         let (verb, bits) = if self.is_target { ("list", "rx") } else { ("enter", "x") };
-        // What is closed to all others, such as a home directory, is opened to this user alone.
-        let open = as_root(&match (acts_in_group(self.gid), self.mode & OTHERS) {
-            (true, _) => format!("chmod g+{bits} {word}"),
-            (false, 0) => format!("setfacl -m u:{}:{bits} {word}", shell_word(&user)),
-            (false, _) => format!("chmod o+{bits} {word}"),
-        });
-        format!(
-            "{shown} belongs to {owner}, and {user} may not {verb} it: set run_as: {run_as} on the step, or open it: `{open}`"
-        )
+        let name = shell_word(name_or_id(acting_ids().0));
+        let state = (acts_in_group(self.gid), self.mode, self.list, is_installed(SETFACL));
+        let denied = format!("{shown} belongs to {owner}, and {user} may not {verb} it");
+        match opening((&word, &name), bits, state) {
+            Some((text, command)) => format!(
+                "{denied}: set run_as: {run_as} on the step, or {text}: `{}`; if a step sets its mode, correct that mode instead",
+                as_root(&command)
+            ),
+            None => {
+                let why = if self.list == List::Present {
+                    "its mode and its access control list close it"
+                } else {
+                    "its mode closes it"
+                };
+                format!(
+                    "{denied}: {why}; set run_as: {run_as} on the step, let its owner open it, or give another path"
+                )
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_opened_for_one_user_and_for_nobody_in_its_list() {
+        let opened =
+            |in_group, mode, list, has_setfacl| opening(("/srv/d", "bob"), "x", (in_group, mode, list, has_setfacl));
+        let expected = |text, command: &str| Some((text, command.to_owned()));
+        let list = expected("open it", "setfacl -m u:bob:x /srv/d");
+        assert_eq!(opened(false, 0o700, List::Possible, true), list);
+        let package = expected("open it (Debian package acl)", "setfacl -m u:bob:x /srv/d");
+        assert_eq!(opened(false, 0o700, List::Possible, false), package);
+        for (in_group, list) in [(false, List::Present), (true, List::Present), (false, List::Unsupported)] {
+            assert_eq!(opened(in_group, 0o700, list, true), None);
+        }
+        assert_eq!(opened(true, 0o700, List::Possible, true), expected("open it", "chmod g+x /srv/d"));
+        assert_eq!(opened(false, 0o704, List::Present, true), expected("open it", "chmod o+x /srv/d"));
+    }
+
+    #[test]
+    fn a_file_system_without_lists_is_recognised() {
+        assert_eq!(List::of(Path::new("/proc")), List::Unsupported);
     }
 }
