@@ -54,6 +54,9 @@ impl AbsolutePath {
         if !path.starts_with('/') && path.trim_start().starts_with('/') {
             return Err(format!("`{quoted}` begins with a space: remove it"));
         }
+        if path.trim_end() != path {
+            return Err(format!("`{quoted}` ends with a space: remove it"));
+        }
         if !path.starts_with('/') {
             return Err(format!("`{quoted}` is not absolute: a path starts with `/`"));
         }
@@ -312,6 +315,7 @@ mod tests {
             ("a/b", "starts with"),
             ("", "empty"),
             (" /srv", "begins with a space"),
+            ("/srv ", "ends with a space"),
             ("~/a", "home directory"),
             ("/a/../b", "contains `..`"),
             ("/", "below it"),
