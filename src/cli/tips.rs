@@ -12,7 +12,6 @@ const OPTIONS: &[(&[&str], &str)] = &[
         &["--dry-run", "--dryrun", "--check", "--noop", "--no-op", "--simulate", "--just-print", "-n", "-C"],
         "`provision plan` is the dry run",
     ),
-    (&["-f", "--file", "--plan"], "the plan file is an argument without an option: `provision plan FILE`"),
     (&["--diff", "-D"], "`provision plan` shows the differences"),
     (
         &["--yes", "-y", "--auto-approve", "-auto-approve", "--assume-yes", "--force"],
@@ -28,6 +27,9 @@ const OPTIONS: &[(&[&str], &str)] = &[
     (&["--become", "-b", "--user", "--sudo"], "`run_as` of a step sets the user that it runs as"),
     (&["--inventory", "-i", "--limit-hosts", "--host"], "provision runs on the host where it is started"),
 ];
+
+/// Options of other tools for the file. Its tip names the command.
+const FILE_OPTIONS: &[&str] = &["-f", "--file", "--plan"];
 
 /// Commands of other tools, and the tip for each.
 const COMMANDS: &[(&[&str], &str)] = &[
@@ -61,7 +63,11 @@ pub fn better(mut error: clap::Error) -> clap::Error {
             // "to pass '--x' as a value, use '-- --x'" is wrong here: no value of this program starts with a hyphen.
             error.remove(ContextKind::Suggested);
             let word = word.split('=').next().unwrap_or_default();
-            if let Some(tip) = known(OPTIONS, word) {
+            if FILE_OPTIONS.contains(&word) {
+                let tip = file_tip(&error);
+                error.remove(ContextKind::SuggestedArg);
+                set_tip(&mut error, tip);
+            } else if let Some(tip) = known(OPTIONS, word) {
                 error.remove(ContextKind::SuggestedArg);
                 set_tip(&mut error, tip);
             } else if !word.starts_with('-') && is_for(&error, "provision apply ") {
@@ -100,6 +106,20 @@ pub fn better(mut error: clap::Error) -> clap::Error {
     error
 }
 
+/// Returns the tip for an option with the file: the command of the command line with its argument.
+fn file_tip(error: &clap::Error) -> String {
+    let usage = error.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
+    let words = usage.split_whitespace().skip_while(|word| *word != "provision");
+    let command: Vec<&str> = words.take_while(|word| word.starts_with(|first: char| first.is_lowercase())).collect();
+    match command[..] {
+        [] | ["provision"] => "the plan file is an argument without an option: `provision plan FILE`".to_owned(),
+        ["provision", "report"] => {
+            "the files are arguments without an option: `provision report FILE.jsonl`".to_owned()
+        }
+        _ => format!("the plan file is an argument without an option: `{} FILE`", command.join(" ")),
+    }
+}
+
 /// Returns whether the command line is one of this command.
 fn is_for(error: &clap::Error, command: &str) -> bool {
     error.get(ContextKind::Usage).is_some_and(|usage| usage.to_string().contains(command))
@@ -116,8 +136,8 @@ fn known(table: &[(&[&str], &'static str)], word: &str) -> Option<&'static str> 
     table.iter().find(|(words, _)| words.contains(&word)).map(|(_, tip)| *tip)
 }
 
-fn set_tip(error: &mut clap::Error, tip: &'static str) {
-    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![StyledStr::from(tip)]));
+fn set_tip(error: &mut clap::Error, tip: impl Into<StyledStr>) {
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
 }
 
 #[cfg(test)]
@@ -148,6 +168,10 @@ mod tests {
             (&["apply", "--wait", "5", "p.yaml", "--yes"], "--wait=30"),
             (&["apply", "--wait=5s"], "seconds without a unit"),
             (&["plan", "-f", "p.yaml"], "`provision plan FILE`"),
+            (&["apply", "-f", "p.yaml"], "`provision apply FILE`"),
+            (&["follow-ups", "-f", "p.yaml"], "`provision follow-ups FILE`"),
+            (&["rescue", "restore", "-f", "p.yaml"], "`provision rescue restore FILE`"),
+            (&["report", "-f", "x.jsonl"], "`provision report FILE.jsonl`"),
             (&["plan", "--only", "folder,"], "an id is empty"),
             (&["plan", "--skip", ""], "an id is empty"),
             (&["destroy"], "never removes"),
