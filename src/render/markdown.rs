@@ -93,6 +93,7 @@ impl Summary {
                     Planned::Unchecked => "unchecked",
                     Planned::Changes => "to change",
                     Planned::Drifted => "drifted",
+                    Planned::Blocked if !planned.changes.is_empty() => "blocked in part",
                     Planned::Blocked => "blocked",
                     Planned::Failed => "failed",
                 };
