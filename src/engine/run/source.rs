@@ -167,6 +167,9 @@ fn rights_hint(path: &Path) -> String {
 /// Returns the hint for a missing file: a file with a similar name, or where to look.
 fn not_found_hint(path: &Path) -> String {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    if path.to_str().is_some_and(|text| text.bytes().all(|byte| byte.is_ascii_digit())) {
+        return format!("if it is meant as the seconds of `--wait`, write `--wait={name}`");
+    }
     let names = std::path::absolute(path).map(|path| fs::names_beside(&path)).unwrap_or_default();
     if let Some(close) = nearest(&name, names.iter().map(String::as_str)) {
         return format!("did you mean `{}`?", word(&path.with_file_name(close)));
@@ -195,5 +198,16 @@ pub fn reason(error: &std::io::Error) -> String {
         ErrorKind::PermissionDenied => "permission denied".to_owned(),
         ErrorKind::IsADirectory => "it is a directory".to_owned(),
         _ => io_error_text(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_in_place_of_a_plan_file_may_be_seconds() {
+        assert!(not_found_hint(Path::new("5")).contains("`--wait=5`"));
+        assert!(!not_found_hint(Path::new("/srv/5")).contains("--wait"));
     }
 }
