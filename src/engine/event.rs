@@ -434,12 +434,13 @@ impl Counts {
     /// Returns each count that is not zero, with its word. What needs attention comes first.
     pub fn parts(&self) -> impl Iterator<Item = (usize, &'static str)> {
         let Self { unchanged, may_change, unchecked, changes, changed, skipped, drifted, blocked, failed, .. } = *self;
-        let blocked_in_part = self.blocked_in_part;
+        let Self { blocked_in_part, drifted_in_part, .. } = *self;
         let counts = [
             (failed, "failed"),
             (blocked.saturating_sub(blocked_in_part), "blocked"),
             (blocked_in_part, "blocked in part"),
-            (drifted, "drifted"),
+            (drifted.saturating_sub(drifted_in_part), "drifted"),
+            (drifted_in_part, "drifted in part"),
             (changed, "changed"),
             (changes, "to change"),
             (may_change, "may change"),

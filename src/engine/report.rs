@@ -169,7 +169,7 @@ mod tests {
             report.event(&Event::StepPlanned(StepPlanned { changes, ..StepPlanned::of(step, "directory", outcome) }));
         }
         let counts = report.counts();
-        assert_eq!(counts.to_string(), "1 blocked, 1 blocked in part, 1 drifted");
+        assert_eq!(counts.to_string(), "1 blocked, 1 blocked in part, 1 drifted in part");
         assert_eq!((counts.blocked, counts.drifted, counts.with_changes()), (2, 1, 2));
         let made = |step: &str, outcome| Event::ChangeFinished {
             step: step.to_owned(),

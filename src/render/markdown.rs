@@ -92,6 +92,7 @@ impl Summary {
                     Planned::Unchanged => "unchanged",
                     Planned::Unchecked => "unchecked",
                     Planned::Changes => "to change",
+                    Planned::Drifted if !planned.changes.is_empty() => "drifted in part",
                     Planned::Drifted => "drifted",
                     Planned::Blocked if !planned.changes.is_empty() => "blocked in part",
                     Planned::Blocked => "blocked",

@@ -185,6 +185,7 @@ def _counts_text(counts):
         ("blocked", "blocked"),
         ("blocked_in_part", "blocked in part"),
         ("drifted", "drifted"),
+        ("drifted_in_part", "drifted in part"),
         ("changed", "changed"),
         ("changes", "to change"),
         ("may_change", "may change"),
@@ -192,11 +193,12 @@ def _counts_text(counts):
         ("unchanged", "unchanged"),
         ("skipped", "skipped"),
     )
-    # Steps that may change after others are among the unchanged ones, and those that are blocked in part among the blocked ones.
+    # Steps that may change after others are among the unchanged ones, and those that are blocked or drifted in part among the others.
     counts = dict(
         counts,
         unchanged=counts.get("unchanged", 0) - counts.get("may_change", 0),
         blocked=counts.get("blocked", 0) - counts.get("blocked_in_part", 0),
+        drifted=counts.get("drifted", 0) - counts.get("drifted_in_part", 0),
     )
     return ", ".join("%d %s" % (counts[key], word) for key, word in words if counts.get(key)) or "no steps"
 

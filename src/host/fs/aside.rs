@@ -102,7 +102,7 @@ pub fn belongs_to_system(path: &Path) -> bool {
 pub fn is_needed(path: &Path) -> bool {
     let is_in = |listed: &&str| path.parent().is_some_and(|parent| parent == Path::new(listed));
     belongs_to_system(path)
-        || WITH_ENTRIES.iter().any(|listed| is_in(listed))
+        || WITH_ENTRIES.iter().any(is_in)
         || WITH_TREES.iter().any(|listed| path.starts_with(listed))
         || names(path).iter().any(|name| *name == ".ssh")
 }
