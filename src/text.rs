@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 pub use nearest::nearest;
 pub use redacted_url::{RedactedUrl, without_login};
-pub use shell::{aside, file_argument, file_word, shell_word, shell_words};
+pub use shell::{aside, aside_as, file_argument, file_word, shell_word, shell_words};
 pub use stack::{MAX_CODE, with_stack_for};
 
 /// Returns whether a character is invisible but has an effect: control characters, line and paragraph separators, and

@@ -6,9 +6,11 @@
 //!   prepares what is written.
 //! - [`remote`] reaches remotes by the `git` program, and keeps what it fetches in scratch storage.
 //! - [`unreadable`] finds what the acting user may not read when something failed.
+//! - [`broken_refs`] finds refs that prevent every fetch, and how each is repaired.
 //! - [`obstacle`] has the words for each state in which a checkout is not touched, [`pasted`] the commands with paths in them.
 #![expect(clippy::disallowed_methods, reason = "git reaches a checkout by path, and so does this room")]
 
+pub mod broken_refs;
 pub mod configuration;
 pub mod error;
 pub mod hash;

@@ -70,8 +70,21 @@ pub enum Obstacle {
     },
     /// The index cannot be read. It can be built again.
     DamagedIndex { problem: String },
-    /// A ref points to an object that is missing. git does not fetch into such a repository.
-    BrokenRef { name: String, id: String },
+    /// A ref points to an object that is missing, or its file holds no id. git does not fetch into such a repository.
+    BrokenRef {
+        name: String,
+        /// The missing object. `None` if the file of the ref holds no id.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<String>,
+        /// The hint, with a command for whoever started the run.
+        remedy: String,
+        /// The first of the other broken refs.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        others: Vec<String>,
+        /// The number of further broken refs.
+        #[serde(default)]
+        more: usize,
+    },
     /// Another run of provision works in the checkout.
     AnotherRun,
     /// A partial clone: objects are fetched from a remote on demand. The settings `keys` of the repository name it.
@@ -325,18 +338,18 @@ impl Obstacle {
                     aside(top.join(".git/index"))
                 ))
             }
-            Self::BrokenRef { name, id } => {
-                let refusal = Failure::new(format!(
-                    "{name} in {at} points to an object that is missing: {id}; git does not fetch until it is repaired"
-                ));
-                let delete = format!("`{git} update-ref -d {}`", shell_word(name));
-                refusal.hint(if ["refs/tags/", "refs/remotes/"].iter().any(|start| name.starts_with(start)) {
-                    format!("delete it, and a fetch brings it again if the remote has it: {delete}")
-                } else {
-                    format!(
-                        "get the object from another copy of the repository, or delete the ref and its log: {delete}"
-                    )
-                })
+            Self::BrokenRef { name, id, remedy, others, more } => {
+                let what = match id {
+                    Some(id) => format!("points to an object that is missing or damaged: {id}"),
+                    None => "is broken: its file does not hold the id of an object".to_owned(),
+                };
+                let others = match (others.as_slice(), more) {
+                    ([], _) => String::new(),
+                    (others, 0) => format!("; also broken: {}", others.join(", ")),
+                    (others, more) => format!("; also broken: {} and {more} more", others.join(", ")),
+                };
+                Failure::new(format!("{name} in {at} {what}; git does not fetch until it is repaired{others}"))
+                    .hint(remedy)
             }
             Self::AnotherRun => Failure::new(format!("another provision run is changing {at}"))
                 .hint("wait until it is done, then run again"),

@@ -60,6 +60,11 @@ pub fn shell_words(words: &[String]) -> String {
 pub fn aside(path: impl AsRef<OsStr>) -> String {
     let mut new = path.as_ref().to_owned();
     new.push(".aside");
+    aside_as(path, new)
+}
+
+/// Returns the command that renames what is at `path` to `new`. What has that name already keeps its content as well.
+pub fn aside_as(path: impl AsRef<OsStr>, new: impl AsRef<OsStr>) -> String {
     format!("mv -T --backup=numbered {} {}", shell_word(path), shell_word(new))
 }
 

@@ -26,7 +26,7 @@ use crate::git::ownership::{check_ownership, check_way_to};
 use crate::git::remote::{self, Answer, CheckoutState, Site, configured};
 use crate::git::tree::Entry;
 use crate::git::work_area::{Leftover, area_of, is_own_lock, leftover};
-use crate::git::{Obstacle, RepoPath, configuration, refs, special_files, tree_check, unreadable};
+use crate::git::{Obstacle, RepoPath, broken_refs, configuration, refs, special_files, tree_check, unreadable};
 use crate::host::fs::{Dir, acting_ids, escape_path, must_stay};
 use crate::host::thread;
 use crate::host::users::{acting_user, name_or_id};
@@ -189,7 +189,13 @@ fn read_checkout(
         Leftover::Stale => checkout.leftovers = true,
         Leftover::Nothing => {}
     }
-    let broken = |problem: String| Ok(Some(configuration::unreadable(problem, &top.join(".git"))));
+    let broken = |problem: String| {
+        Ok(Some(match configuration::unreadable(problem, &top.join(".git")) {
+            // A branch whose file is damaged gets its last value from its log.
+            broken @ Obstacle::Broken { .. } => broken_refs::repairable(repo, top).unwrap_or(broken),
+            other => other,
+        }))
+    };
     let head = match read_head(repo, top) {
         Ok(head) => head,
         Err(failure) => return broken(failure.message),
@@ -385,20 +391,6 @@ fn other_locks(git: &Path, known: &[Obstacle]) -> Vec<Obstacle> {
     locks
 }
 
-/// Returns the refs without their objects.
-fn broken_refs(repo: &Repository) -> Result<Vec<Obstacle>, git2::Error> {
-    let odb = repo.odb()?;
-    let mut found = Vec::new();
-    for reference in repo.references()? {
-        let reference = reference?;
-        if let Some(id) = reference.target().filter(|id| !odb.exists(*id)) {
-            let name = String::from_utf8_lossy(reference.name_bytes()).into_owned();
-            found.push(Obstacle::BrokenRef { name, id: id.to_string() });
-        }
-    }
-    Ok(found)
-}
-
 /// Returns the obstacles to an update, the worst first. `diff` decides whether they matter.
 fn obstacles(desired: &Desired, repo: &Repository) -> Result<Vec<Obstacle>, git2::Error> {
     let git = repo.path();
@@ -422,7 +414,7 @@ fn obstacles(desired: &Desired, repo: &Repository) -> Result<Vec<Obstacle>, git2
     let config = repo.config()?;
     let promisors = configured::promisors(repo)?;
     if promisors.is_empty() {
-        found.extend(broken_refs(repo)?);
+        found.extend(broken_refs::obstacle(repo, &desired.path)?);
     }
     found.extend(promisors.into_iter().map(|(promisor, keys)| {
         // If it is gone, the step's remote may have its objects.

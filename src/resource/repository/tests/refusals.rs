@@ -77,8 +77,10 @@ fn a_ref_without_its_object_is_not_blamed_on_the_remote() {
         let found = plan(&bench.desired()).unwrap().unwrap();
         assert!(found.notes[0].contains("the next update will be refused"), "{name}: {found:?}");
         bench.push("more", &[("a", Some("a2\n"))]);
-        let missing =
-            format!("{name} in {} points to an object that is missing: 1234567890", bench.checkout().display());
+        let missing = format!(
+            "{name} in {} points to an object that is missing or damaged: 1234567890",
+            bench.checkout().display()
+        );
         refused(&bench, &[&missing, &format!("update-ref -d {name}")]);
     }
 }

@@ -268,3 +268,93 @@ fn a_ref_without_its_object_is_deleted() {
     own_work_is_in(&bench.checkout());
     apply(&bench.desired(), "run-1");
 }
+
+/// Makes three stashes, and returns their ids.
+fn three_stashes(top: &Path) -> Vec<String> {
+    for text in ["one\n", "two\n", "three\n"] {
+        write(top, "b", Some(text));
+        git(top, &["stash", "-q"]);
+    }
+    git(top, &["log", "-g", "--format=%H", "refs/stash"]).lines().map(str::to_owned).collect()
+}
+
+/// The file of a loose object.
+fn object(top: &Path, id: &str) -> std::path::PathBuf {
+    top.join(".git/objects").join(&id[..2]).join(id[2..].trim())
+}
+
+#[test]
+fn a_stash_without_its_object_is_dropped_and_the_others_stay() {
+    for empty in [false, true] {
+        let bench = behind();
+        let top = bench.checkout();
+        let stashes = three_stashes(&top);
+        let newest = object(&top, &stashes[0]);
+        fs::remove_file(&newest).unwrap();
+        if empty {
+            fs::write(&newest, "").unwrap();
+        }
+        assert_eq!(remedied(&bench.desired()), 1);
+        assert_eq!(git(&top, &["log", "-g", "--format=%H", "refs/stash"]).lines().collect::<Vec<_>>(), stashes[1..]);
+        own_work_is_in(&top);
+        apply(&bench.desired(), "run-1");
+    }
+}
+
+/// A power loss leaves an empty file.
+#[test]
+fn a_ref_whose_file_is_damaged_gets_its_last_value() {
+    for damage in ["", "rubbish\n"] {
+        let bench = behind();
+        let top = bench.checkout();
+        let stashes = three_stashes(&top);
+        fs::write(top.join(".git/refs/stash"), damage).unwrap();
+        assert_eq!(remedied(&bench.desired()), 1, "{damage}");
+        assert_eq!(git(&top, &["log", "-g", "--format=%H", "refs/stash"]).lines().collect::<Vec<_>>(), stashes);
+
+        git(&top, &["branch", "x"]);
+        let tip = git(&top, &["rev-parse", "x"]);
+        for name in ["refs/heads/x", "refs/remotes/origin/main", "refs/tags/v1"] {
+            write(&top, &format!(".git/{name}"), Some(damage));
+            assert!(refusal(&bench.desired()).message.contains(&format!("{name} in ")), "{name}");
+            assert_eq!(remedied(&bench.desired()), 1, "{name} {damage}");
+        }
+        assert_eq!(git(&top, &["rev-parse", "x"]), tip);
+        // The branch of the step itself.
+        write(&top, ".git/refs/heads/qa", Some(damage));
+        assert_eq!(remedied(&bench.desired()), 1, "{damage}");
+        own_work_is_in(&top);
+        apply(&bench.desired(), "run-1");
+        git(&top, &["fetch", "-q"]);
+    }
+}
+
+#[test]
+fn a_branch_without_its_object_goes_back_to_its_last_commit_that_exists() {
+    let bench = behind();
+    let top = bench.checkout();
+    git(&top, &["checkout", "-q", "-b", "side"]);
+    for text in ["one\n", "two\n"] {
+        write(&top, "b", Some(text));
+        git(&top, &["commit", "-q", "-a", "-m", text]);
+    }
+    let tip = git(&top, &["rev-parse", "side"]);
+    let before = git(&top, &["rev-parse", "side~1"]);
+    git(&top, &["checkout", "-q", "qa"]);
+    fs::remove_file(object(&top, &tip)).unwrap();
+    assert_eq!(remedied(&bench.desired()), 1);
+    assert_eq!(git(&top, &["rev-parse", "side"]), before);
+    apply(&bench.desired(), "run-1");
+    git(&top, &["fetch", "-q"]);
+}
+
+#[test]
+fn of_many_broken_refs_a_few_are_named() {
+    let bench = Bench::new();
+    for number in 100..300 {
+        let ids = ["", "1234567890123456789012345678901234567890\n"];
+        write(&bench.checkout(), &format!(".git/refs/tags/v{number}"), Some(ids[number % 2]));
+    }
+    let notes = plan(&bench.desired()).unwrap().unwrap().notes;
+    assert!(notes.len() == 1 && notes[0].len() < 500 && notes[0].ends_with(" and 196 more"), "{notes:?}");
+}
