@@ -94,6 +94,15 @@ fn entries_of(index: &Path) -> std::io::Result<usize> {
     Ok(u32::from_be_bytes([a, b, c, d]) as usize)
 }
 
+/// Returns the version of an index file if it is newer than git's and libgit2's versions 2 to 4 (gitformat-index(5)). A damaged
+/// file rarely has a small number there.
+pub fn newer_version(index: &Path) -> Option<u32> {
+    let mut header = [0; 8];
+    fs::File::open(index).ok()?.read_exact(&mut header).ok()?;
+    let [b'D', b'I', b'R', b'C', version @ ..] = header else { return None };
+    Some(u32::from_be_bytes(version)).filter(|version| (5..16).contains(version))
+}
+
 /// Adds an entry and removes those below its path, as git does. libgit2 leaves them there
 /// (<https://github.com/libgit2/libgit2/issues/7160>), and the tree that it writes then has the directory instead of the
 /// file.

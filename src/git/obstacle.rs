@@ -68,8 +68,15 @@ pub enum Obstacle {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         is_old: bool,
     },
-    /// The index cannot be read. It can be built again.
-    DamagedIndex { problem: String },
+    /// The index cannot be read, or is missing. It can be built again.
+    DamagedIndex {
+        problem: String,
+        /// The command that builds it, for whoever started the run.
+        command: String,
+        /// The merge, rebase or the like that is in progress.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        operation: Option<String>,
+    },
     /// A ref points to an object that is missing, or its file holds no id. git does not fetch into such a repository.
     BrokenRef {
         name: String,
@@ -163,6 +170,9 @@ const INDEX_EXTENSIONS: [&str; 2] = ["'link'", "'sdir'"];
 /// The name of the other object format, as in libgit2's message. A clone has the object format of its remote.
 const OTHER_HASH: &str = "sha256";
 
+/// How the problem of an index ends that a newer git has written.
+pub const INDEX_VERSION: &str = "of the index";
+
 /// A git process holds a lock for a shorter time than this, as a rule.
 const MAX_LOCK_AGE: Duration = Duration::from_secs(3600);
 
@@ -225,7 +235,7 @@ impl Obstacle {
         match self {
             Self::Broken { .. } => true,
             Self::Unsupported { problem } => {
-                !INDEX_EXTENSIONS.iter().chain([&OTHER_HASH]).any(|name| problem.contains(name))
+                !INDEX_EXTENSIONS.iter().chain([&OTHER_HASH, &INDEX_VERSION]).any(|name| problem.contains(name))
             }
             _ => false,
         }
@@ -276,6 +286,8 @@ impl Obstacle {
                     )
                 } else if problem.contains(INDEX_EXTENSIONS[1]) {
                     format!("check out all of the tree: `{git} sparse-checkout disable`")
+                } else if problem.contains(INDEX_VERSION) {
+                    format!("write it in an older version: `{git} update-index --index-version 4`")
                 } else if problem.contains(OTHER_HASH) {
                     "a new clone has it too: update this checkout with git, and remove the step".to_owned()
                 } else {
@@ -332,10 +344,13 @@ impl Obstacle {
                         .hint(format!("wait until it is done; if none is running, remove the file: {remove}")),
                 }
             }
-            Self::DamagedIndex { problem } => {
-                Failure::new(format!("the index of {at} is damaged: {problem}")).hint(format!(
-                    "build it again from HEAD, which keeps the old one and all files: `{} && {git} reset -q`",
-                    aside(top.join(".git/index"))
+            Self::DamagedIndex { problem, command, operation } => {
+                let (progress, stays) = match operation {
+                    Some(name) => (format!(", and a {name} is in progress"), "; it remains in progress"),
+                    None => (String::new(), ""),
+                };
+                Failure::new(format!("the index of {at} is damaged: {problem}{progress}")).hint(format!(
+                    "build it again from HEAD, which keeps the old one and all files{stays}: `{command}`"
                 ))
             }
             Self::BrokenRef { name, id, remedy, others, more } => {

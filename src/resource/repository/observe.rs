@@ -1,6 +1,6 @@
 //! Reads a checkout and asks its remote, without leaving a trace in either.
 
-use crate::text::RedactedUrl;
+use crate::text::{RedactedUrl, aside, shell_word};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -20,7 +20,8 @@ use super::{clone, deployed, leftovers, private_store, rescue};
 use crate::failure::Failure;
 use crate::git::error::{git_failure, git_text, io_failure};
 use crate::git::head::{operation, read_head};
-use crate::git::index::{SKIP_WORKTREE, unmerged};
+use crate::git::index::{SKIP_WORKTREE, newer_version, unmerged};
+use crate::git::obstacle::INDEX_VERSION;
 use crate::git::open::open_repository;
 use crate::git::ownership::{check_ownership, check_way_to};
 use crate::git::remote::{self, Answer, CheckoutState, Site, configured};
@@ -29,7 +30,7 @@ use crate::git::work_area::{Leftover, area_of, is_own_lock, leftover};
 use crate::git::{Obstacle, RepoPath, broken_refs, configuration, refs, special_files, tree_check, unreadable};
 use crate::host::fs::{Dir, acting_ids, escape_path, must_stay};
 use crate::host::thread;
-use crate::host::users::{acting_user, name_or_id};
+use crate::host::users::{acting_user, as_acting_user, name_or_id};
 
 /// Observes the step.
 pub fn observe(desired: &Desired) -> Result<Actual, Failure> {
@@ -213,15 +214,8 @@ fn read_checkout(
     checkout.head_remote = head.branch.as_deref().and_then(|branch| head_remote(repo, branch));
     checkout.head = head.commit.map(|commit| commit.to_string());
     checkout.branch = position.branch.map(|commit| commit.to_string());
-    if let Err(error) = repo.index() {
-        return Ok(Some(match configuration::unreadable(git_text(&error), &top.join(".git")) {
-            // libgit2 says so of a file that is too short to be an index.
-            Obstacle::Broken { problem } if problem.ends_with("no longer exists") => {
-                Obstacle::DamagedIndex { problem: "the file is too short".to_owned() }
-            }
-            Obstacle::Broken { problem } => Obstacle::DamagedIndex { problem },
-            other => other,
-        }));
+    if let Some(obstacle) = damaged_index(repo, top, head.commit.is_some()) {
+        return Ok(Some(obstacle));
     }
     match obstacles(desired, repo) {
         Ok(found) => checkout.obstacles = found,
@@ -269,6 +263,36 @@ fn read_checkout(
     let delta = delta::find(repo, &site, &position, target)?;
     compare(repo, desired, &delta, checkout)?;
     Ok(None)
+}
+
+/// Returns why the index cannot be read. In a repository with a commit, a missing one means that all files were deleted.
+fn damaged_index(repo: &Repository, top: &Path, has_commit: bool) -> Option<Obstacle> {
+    let index = repo.path().join("index");
+    let found = fs::metadata(&index);
+    let is_missing = found.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    let problem = if found.is_ok_and(|found| found.is_dir()) {
+        "it is a directory".to_owned()
+    } else if is_missing && has_commit {
+        "it is missing".to_owned()
+    } else {
+        let error = repo.index().err()?;
+        if let Some(version) = newer_version(&index) {
+            return Some(Obstacle::Unsupported { problem: format!("version {version} {INDEX_VERSION}") });
+        }
+        match configuration::unreadable(git_text(&error), &top.join(".git")) {
+            // libgit2 says so of a file that is too short to be an index.
+            Obstacle::Broken { problem } if problem.ends_with("no longer exists") => "the file is too short".to_owned(),
+            Obstacle::Broken { problem } => problem,
+            other => return Some(other),
+        }
+    };
+    // The new index is complete before the old one is moved: without any, all files look deleted.
+    let new = repo.path().join("index.new");
+    let (file, target) = (shell_word(&new), shell_word(&index));
+    let build = format!("env GIT_INDEX_FILE={file} git -C {} read-tree HEAD", shell_word(top));
+    let moved = if is_missing { String::new() } else { format!(" && {}", aside(&index)) };
+    let command = as_acting_user(&format!("{build}{moved} && mv -T {file} {target}"));
+    Some(Obstacle::DamagedIndex { problem, command, operation: operation(repo.state()).map(str::to_owned) })
 }
 
 /// Returns the remote that a branch follows.

@@ -260,6 +260,76 @@ fn a_damaged_index_is_built_again() {
     }
 }
 
+/// Without its index, a checkout looks as if all files were deleted.
+#[test]
+fn a_missing_index_is_built_again() {
+    let bench = Bench::new();
+    let top = bench.checkout();
+    let index = top.join(".git/index");
+    fs::remove_file(&index).unwrap();
+    write(&top, "b", Some("changed\n"));
+    let message = refusal(&bench.desired()).message;
+    assert!(message.contains("index of") && message.contains("missing"), "{message}");
+    assert_eq!(remedied(&bench.desired()), 1);
+    assert_eq!(git(&top, &["status", "--porcelain"]), " M b\n");
+
+    fs::remove_file(&index).unwrap();
+    fs::create_dir(&index).unwrap();
+    let message = refusal(&bench.desired()).message;
+    assert!(message.contains("index of") && message.contains("it is a directory"), "{message}");
+    assert_eq!(remedied(&bench.desired()), 1);
+    assert_eq!(git(&top, &["status", "--porcelain"]), " M b\n");
+    assert!(top.join(".git/index.aside").is_dir());
+}
+
+/// The new index is complete before the old one is moved, so a remedy that fails leaves what was there.
+#[test]
+fn a_remedy_that_fails_leaves_the_damaged_index() {
+    let bench = behind();
+    let top = bench.checkout();
+    fs::write(top.join(".git/index"), "rubbish").unwrap();
+    let hint = refusal(&bench.desired()).hint.unwrap();
+    let command = hint.split('`').nth(1).unwrap();
+    let chown = |user: &str| assert!(Command::new("chown").args(["-R", user]).arg(&top).status().unwrap().success());
+    chown("4321");
+    let mut shell = Command::new("bash");
+    assert!(!shell.args(["-c", command]).env("HOME", "/nonexistent").status().unwrap().success());
+    assert_eq!(fs::read_to_string(top.join(".git/index")).unwrap(), "rubbish");
+    chown("0");
+    assert_eq!(remedied(&bench.desired()), 1);
+}
+
+#[test]
+fn a_merge_is_still_in_progress_after_its_index_was_built_again() {
+    let bench = behind();
+    let top = bench.checkout();
+    git(&top, &["checkout", "-q", "-b", "side", "origin/main"]);
+    write(&top, "e", Some("side\n"));
+    git(&top, &["add", "e"]);
+    git(&top, &["commit", "-q", "-m", "side"]);
+    git(&top, &["checkout", "-q", "qa"]);
+    git(&top, &["merge", "-q", "--no-commit", "--no-ff", "side"]);
+    fs::write(top.join(".git/index"), "").unwrap();
+    let damaged = refusal(&bench.desired());
+    assert!(damaged.message.contains("a merge is in progress"), "{damaged:?}");
+    paste(&damaged);
+    assert!(top.join(".git/MERGE_HEAD").exists());
+    assert!(refusal(&bench.desired()).message.contains("a merge is in progress"));
+    own_work_is_in(&top);
+}
+
+#[test]
+fn an_index_of_a_newer_git_is_not_called_damaged() {
+    let bench = behind();
+    let index = bench.checkout().join(".git/index");
+    let mut bytes = fs::read(&index).unwrap();
+    bytes[7] = 5;
+    fs::write(&index, bytes).unwrap();
+    let refusal = refusal(&bench.desired());
+    assert!(refusal.message.contains("not supported: version 5 of the index"), "{refusal:?}");
+    assert!(refusal.hint.unwrap().contains("update-index --index-version 4"));
+}
+
 #[test]
 fn a_ref_without_its_object_is_deleted() {
     let bench = behind();
