@@ -35,9 +35,14 @@ pub fn local_changes(repo: &Repository, folder: Option<&RepoPath>) -> Result<Vec
             index.get_path(path.as_path(), 0).map(|entry| Blob { id: entry.id, mode: normal_mode(entry.mode) });
         staged.is_some() && staged == head.as_ref().and_then(|head| blob_in(head, path))
     };
-    // libgit2 does not know the mark of files that are left out on purpose. To git such a file is unchanged, whatever is there.
+    // libgit2 does not know the mark of files that are left out on purpose. To git such a file is unchanged, whatever is there,
+    // but in a sparse checkout it ignores the mark of a file that is present.
+    let is_sparse = repo.config().and_then(|config| config.get_bool("core.sparseCheckout")).unwrap_or(false);
+    let top = repo.workdir().unwrap_or(repo.path());
+    let is_present = |path: &RepoPath| matches!(lstat_below(top, path), Ok(Some(_)));
     let is_left_out = |path: &RepoPath| {
         index.get_path(path.as_path(), 0).is_some_and(|entry| entry.flags_extended & SKIP_WORKTREE != 0)
+            && !(is_sparse && is_present(path))
     };
     let mut changes: Vec<LocalChange> = statuses
         .into_iter()
@@ -70,6 +75,16 @@ pub fn local_changes(repo: &Repository, folder: Option<&RepoPath>) -> Result<Vec
         })
         .collect();
     let is_wanted = |path: &RepoPath| folder.is_none_or(|folder| path.is_under(folder));
+    // libgit2 does not compare marked files.
+    let marked = index.iter().filter(|entry| is_sparse && entry.flags_extended & SKIP_WORKTREE != 0);
+    for path in marked.map(|entry| RepoPath::new(entry.path)).filter(is_wanted) {
+        if is_present(&path)
+            && !changes.iter().any(|change| change.path == path)
+            && matches!(unlisted(repo, &index, &path), Unlisted::Differs)
+        {
+            changes.push(LocalChange { path, state: LocalState::Modified, private: false, lines: None });
+        }
+    }
     changes.extend(unread.into_iter().filter(is_wanted).map(|path| LocalChange {
         path,
         state: LocalState::Unreadable,

@@ -378,6 +378,19 @@ fn files_of_lfs_at_the_head_are_not_called_up_to_date() {
     assert_eq!(found.notes, [".gitattributes stores files in git LFS: whether they are present is not checked"]);
 }
 
+/// In a sparse checkout, git clears the mark of files that are present.
+#[test]
+fn a_file_outside_of_a_sparse_checkout_that_is_present_is_a_local_change() {
+    let bench = Bench::new();
+    let top = bench.checkout();
+    git(&top, &["sparse-checkout", "set", "--cone", "other"]);
+    write(&top, "d/c", Some("mine\n"));
+    let notes = plan(&bench.desired()).unwrap().unwrap().notes;
+    assert!(notes.iter().any(|note| note == "1 local change kept: d/c (modified)"), "{notes:?}");
+    // It also writes the index without the mark.
+    assert_eq!(git(&top, &["status", "--porcelain"]), " M d/c\n");
+}
+
 /// A converged plan notes what the next update will be refused for.
 #[test]
 fn what_an_update_is_refused_for_is_noted_before() {
