@@ -70,7 +70,8 @@ pub fn parents_denial(missing: &[PathBuf], holder: &Stat, cx: &ObserveContext) -
         let group = attributes.gid.filter(|gid| Some(*gid) != inherited && !fs::is_in_group(*gid));
         let group = group.map(|gid| format!("group {}", group_name_or_id(gid)));
         // Of a directory with a group that is not the user's own, the kernel removes the setgid bit if its mode is set.
-        let is_foreign = inherited.is_some_and(|gid| !fs::is_in_group(gid)) && group.is_none();
+        let gid = attributes.gid.or(inherited);
+        let is_foreign = gid.is_some_and(|gid| !fs::is_in_group(gid)) && group.is_none();
         let is_set = |mode: &u32| mode & SET_GROUP_ID != 0 && *mode != fs::PARENT_MODE | SET_GROUP_ID;
         let mode = attributes.mode.filter(|mode| is_foreign && is_set(mode)).map(|mode| format!("mode {mode:04o}"));
         if let Some(attribute) = owner.or(group).or(mode) {
@@ -78,7 +79,11 @@ pub fn parents_denial(missing: &[PathBuf], holder: &Stat, cx: &ObserveContext) -
             let lacks = fs::acts_as_root().then_some(Capability::ChangeOwner);
             return Ok(Some(Denial::InTree { user, parent, attribute, lacks }));
         }
-        inherited = inherited.filter(|_| attributes.mode.is_none_or(|mode| mode & SET_GROUP_ID != 0));
+        // A directory without a mode of its own keeps the bit of the directory that holds it.
+        inherited = match attributes.mode {
+            Some(mode) => gid.filter(|_| mode & SET_GROUP_ID != 0),
+            None => gid.filter(|_| inherited.is_some()),
+        };
     }
     Ok(None)
 }

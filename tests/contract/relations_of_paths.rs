@@ -109,6 +109,13 @@ fn parents_that_would_lose_the_group_of_a_tree_are_blocked() {
     sandbox.bash("root", "chmod 2755 /srv/app");
     apply(&sandbox).exits(0);
     assert_eq!(stat(&sandbox, "/srv/app/src/main"), "ubuntu:lp 2755");
+    // A group of the user's own is given first, and the bit stays.
+    write_plan(&sandbox, &steps.replace("lp", "ubuntu"));
+    sandbox.bash("root", "rm -rf /srv/app; install -d -m 2775 -o ubuntu -g lp /srv/app");
+    let file = ["apply", FILE, "--yes", "--json", "--only", "file"];
+    sandbox.provision("root", file).run().exits(0);
+    assert_eq!(stat(&sandbox, "/srv/app/conf"), "ubuntu:ubuntu 2775");
+    assert_eq!(stat(&sandbox, "/srv/app/conf/d"), "ubuntu:ubuntu 2775");
 }
 
 /// The parents that a clone creates get the modes of the tree.
