@@ -64,9 +64,10 @@ pub fn better(mut error: clap::Error) -> clap::Error {
             error.remove(ContextKind::Suggested);
             let word = word.split('=').next().unwrap_or_default();
             if FILE_OPTIONS.contains(&word) {
-                let tip = file_tip(&error);
-                error.remove(ContextKind::SuggestedArg);
-                set_tip(&mut error, tip);
+                if let Some(tip) = file_tip(&error) {
+                    error.remove(ContextKind::SuggestedArg);
+                    set_tip(&mut error, tip);
+                }
             } else if let Some(tip) = known(OPTIONS, word) {
                 error.remove(ContextKind::SuggestedArg);
                 set_tip(&mut error, tip);
@@ -107,16 +108,19 @@ pub fn better(mut error: clap::Error) -> clap::Error {
 }
 
 /// Returns the tip for an option with the file: the command of the command line with its argument.
-fn file_tip(error: &clap::Error) -> String {
+fn file_tip(error: &clap::Error) -> Option<String> {
     let usage = error.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
     let words = usage.split_whitespace().skip_while(|word| *word != "provision");
     let command: Vec<&str> = words.take_while(|word| word.starts_with(|first: char| first.is_lowercase())).collect();
     match command[..] {
-        [] | ["provision"] => "the plan file is an argument without an option: `provision plan FILE`".to_owned(),
+        [] | ["provision"] => Some("the plan file is an argument without an option: `provision plan FILE`".to_owned()),
         ["provision", "report"] => {
-            "the files are arguments without an option: `provision report FILE.jsonl`".to_owned()
+            Some("the files are arguments without an option: `provision report FILE.jsonl`".to_owned())
         }
-        _ => format!("the plan file is an argument without an option: `{} FILE`", command.join(" ")),
+        _ if usage.contains("FILE") => {
+            Some(format!("the plan file is an argument without an option: `{} FILE`", command.join(" ")))
+        }
+        _ => None,
     }
 }
 

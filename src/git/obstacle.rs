@@ -345,13 +345,17 @@ impl Obstacle {
                 }
             }
             Self::DamagedIndex { problem, command, operation } => {
-                let (progress, stays) = match operation {
-                    Some(name) => (format!(", and a {name} is in progress"), "; it remains in progress"),
-                    None => (String::new(), ""),
+                let (progress, then) = match operation {
+                    Some(name) => (
+                        format!(", and a {name} is in progress"),
+                        format!(
+                            "; the {name} stays in progress, but its conflicts are no longer marked in the index: resolve them and add the files before you commit"
+                        ),
+                    ),
+                    None => (String::new(), String::new()),
                 };
-                Failure::new(format!("the index of {at} is damaged: {problem}{progress}")).hint(format!(
-                    "build it again from HEAD, which keeps the old one and all files{stays}: `{command}`"
-                ))
+                Failure::new(format!("the index of {at} {problem}{progress}"))
+                    .hint(format!("build it from HEAD, which changes no files: `{command}`{then}"))
             }
             Self::BrokenRef { name, id, remedy, others, more } => {
                 let what = match id {

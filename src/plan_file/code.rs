@@ -37,12 +37,12 @@ fn is_too_long(template: &str) -> bool {
 const MAX_WORK: usize = 1 << 20;
 
 /// Returns a measure of the time that minijinja needs to compile an expression. At each arithmetic or logical operator its constant
-/// folding evaluates all operands below the operator once more, so it is the number of operators times the length of what they
-/// combine, for each argument, each element of a list and each bracket.
+/// folding evaluates all operands below the operator once more, so it is the number of operators times the number of words, texts
+/// and signs that they combine, for each argument, each element of a list and each bracket.
 fn folding_work(code: &str) -> usize {
     let mut work = 0_usize;
-    // The operators since `start`, in each open bracket.
-    let mut open = vec![Combined { start: 0, operators: 0 }];
+    // What each open bracket combines, since its last separator.
+    let mut open = vec![Combined::default()];
     let mut at = 0;
     while let Some(letter) = code[at..].chars().next() {
         let next = match letter {
@@ -56,33 +56,43 @@ fn folding_work(code: &str) -> usize {
             "=" => code[next..].starts_with('='),
             _ => false,
         };
-        let ends = matches!(letter, ')' | ']' | '}' | ',' | ':');
         if let Some(last) = open.last_mut() {
             last.operators += usize::from(is_operator);
-            if ends {
-                work = work.saturating_add(last.work(at));
-                *last = Combined { start: next, operators: 0 };
+            let part = usize::from(!letter.is_whitespace());
+            (last.parts, last.all) = (last.parts + part, last.all + part);
+            if matches!(letter, ',' | ':') {
+                work = work.saturating_add(last.work());
+                *last = Combined { all: last.all, ..Combined::default() };
             }
         }
         match letter {
-            '(' | '[' | '{' => open.push(Combined { start: next, operators: 0 }),
-            ')' | ']' | '}' if open.len() > 1 => drop(open.pop()),
+            '(' | '[' | '{' => open.push(Combined::default()),
+            ')' | ']' | '}' if open.len() > 1 => {
+                let inner = open.pop().unwrap_or_default();
+                work = work.saturating_add(inner.work());
+                if let Some(outer) = open.last_mut() {
+                    (outer.parts, outer.all) = (outer.parts + inner.all, outer.all + inner.all);
+                }
+            }
             _ => {}
         }
         at = next;
     }
-    open.iter().fold(work, |work, last| work.saturating_add(last.work(code.len())))
+    open.iter().fold(work, |work, last| work.saturating_add(last.work()))
 }
 
 /// A part of an expression whose operators depend on each other.
+#[derive(Default)]
 struct Combined {
-    start: usize,
     operators: usize,
+    parts: usize,
+    /// The parts since the bracket was opened, which an operator outside of it combines.
+    all: usize,
 }
 
 impl Combined {
-    fn work(&self, end: usize) -> usize {
-        self.operators.saturating_mul(end - self.start)
+    fn work(&self) -> usize {
+        self.operators.saturating_mul(self.parts)
     }
 }
 
@@ -112,7 +122,7 @@ pub(super) fn too_large(template: &str) -> Option<TooLarge> {
         .collect();
     let all = work.iter().fold(0_usize, |sum, (work, _)| sum.saturating_add(*work));
     (all > MAX_WORK).then(|| TooLarge {
-        problem: "an expression of the template has too many operators",
+        problem: "the expressions of the template have too many operators",
         help: "split the expression into variables",
         at: work.iter().max().map_or(0, |(_, start)| *start),
     })

@@ -266,7 +266,8 @@ impl Lookup {
             }
             (ErrorKind::UnknownFunction, Some(name)) => return self.unknown_function(&name, part),
             (ErrorKind::MissingArgument, _) => {
-                let is_called = |name: &str| self.place.is_called(name, part);
+                // With a filter or several calls, Jinja does not say which of them it is.
+                let is_called = |name: &str| self.place.is_the_only_call(name, part);
                 let help = if is_called("env_var") {
                     "the function is env_var(NAME) or env_var(NAME, DEFAULT)"
                 } else if is_called("secret") {

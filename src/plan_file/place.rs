@@ -86,9 +86,13 @@ impl Place {
         part.unwrap_or_else(|| self.span.clone())
     }
 
-    /// Returns whether a part of the template calls a function.
-    pub(super) fn is_called(&self, function: &str, part: &Range<usize>) -> bool {
-        self.text.get(part.clone()).is_some_and(|source| source.contains(&format!("{function}(")))
+    /// Returns whether a part of the template calls a function, and neither another one nor a filter.
+    pub(super) fn is_the_only_call(&self, function: &str, part: &Range<usize>) -> bool {
+        self.text.get(part.clone()).is_some_and(|source| {
+            let calls: Vec<&str> = source.split_inclusive('(').filter(|text| text.ends_with('(')).collect();
+            let is_own = |text: &str| text.trim_end_matches('(').trim_end().ends_with(function);
+            matches!(calls[..], [one] if is_own(one)) && !source.contains('|')
+        })
     }
 
     /// Returns the place of a line of the text in the plan file.

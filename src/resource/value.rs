@@ -54,6 +54,9 @@ impl AbsolutePath {
         if !path.starts_with('/') && path.trim_start().starts_with('/') {
             return Err(format!("`{quoted}` begins with a space: remove it"));
         }
+        if path.ends_with(['\n', '\r']) {
+            return Err(format!("`{quoted}` ends with a line break: write the path on the line of its key"));
+        }
         if path.trim_end() != path {
             return Err(format!("`{quoted}` ends with a space: remove it"));
         }
@@ -316,6 +319,7 @@ mod tests {
             ("", "empty"),
             (" /srv", "begins with a space"),
             ("/srv ", "ends with a space"),
+            ("/srv\n", "ends with a line break"),
             ("~/a", "home directory"),
             ("/a/../b", "contains `..`"),
             ("/", "below it"),

@@ -168,7 +168,9 @@ fn rights_hint(path: &Path) -> String {
 fn not_found_hint(path: &Path) -> String {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     if path.to_str().is_some_and(|text| text.bytes().all(|byte| byte.is_ascii_digit())) {
-        return format!("if it is meant as the seconds of `--wait`, write `--wait={name}`");
+        return format!(
+            "a plan file is expected here; if {name} is meant as the seconds of `apply --wait`, write `--wait={name}`"
+        );
     }
     let names = std::path::absolute(path).map(|path| fs::names_beside(&path)).unwrap_or_default();
     if let Some(close) = nearest(&name, names.iter().map(String::as_str)) {

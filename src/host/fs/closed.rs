@@ -70,10 +70,13 @@ fn opening(
     bits: &str,
     (in_group, mode, list, has_setfacl): (bool, u32, List, bool),
 ) -> Option<(&'static str, String)> {
+    let needed = if bits.contains('r') { 0o5 } else { 0o1 };
     // A change of the group's bits or of the list sets the list's mask, and others in the list get back what the mode denies.
     match (in_group, mode & OTHERS, list) {
         (true, _, List::Present) | (false, 0, List::Present | List::Unsupported) => None,
         (true, ..) => Some(("open it", format!("chmod g+{bits} {word}"))),
+        // An entry of the list denies it.
+        (false, others, List::Present) if others & needed == needed => None,
         // What is closed to all others, such as a home directory, is opened to this user alone.
         (false, 0, List::Possible) => Some((
             if has_setfacl { "open it" } else { "open it (Debian package acl)" },

@@ -71,9 +71,10 @@ fn occupied_hint(desired: &Repository, by: &str, leads_to: Option<&str>, must_st
     let (git, branch, remote) =
         (format!("git -C {}", shell_word(path)), shell_word(&desired.branch), shell_word(&desired.remote));
     let url = shell_word(RedactedUrl::of(url).as_str());
-    let otherwise = if must_stay { "correct the path".to_owned() } else { format!("if nothing uses them, {aside}") };
+    let otherwise =
+        if must_stay { "or correct the path".to_owned() } else { format!("or, if nothing uses them, {aside}") };
     format!(
-        "make it a checkout that keeps its files as local changes: `{git} init -q -b {branch} && {git} remote add {remote} {url} && {git} fetch -q {remote} && {git} reset -q {remote}/{branch}`; or, {otherwise}"
+        "make it a checkout that keeps its files as local changes: `{git} init -q -b {branch} && {git} remote add {remote} {url} && {git} fetch -q {remote} && {git} reset -q {remote}/{branch}`; {otherwise}"
     )
 }
 

@@ -271,9 +271,9 @@ fn damaged_index(repo: &Repository, top: &Path, has_commit: bool) -> Option<Obst
     let found = fs::metadata(&index);
     let is_missing = found.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
     let problem = if found.is_ok_and(|found| found.is_dir()) {
-        "it is a directory".to_owned()
+        "is damaged: it is a directory".to_owned()
     } else if is_missing && has_commit {
-        "it is missing".to_owned()
+        "is missing".to_owned()
     } else {
         let error = repo.index().err()?;
         if let Some(version) = newer_version(&index) {
@@ -281,8 +281,10 @@ fn damaged_index(repo: &Repository, top: &Path, has_commit: bool) -> Option<Obst
         }
         match configuration::unreadable(git_text(&error), &top.join(".git")) {
             // libgit2 says so of a file that is too short to be an index.
-            Obstacle::Broken { problem } if problem.ends_with("no longer exists") => "the file is too short".to_owned(),
-            Obstacle::Broken { problem } => problem,
+            Obstacle::Broken { problem } if problem.ends_with("no longer exists") => {
+                "is damaged: the file is too short".to_owned()
+            }
+            Obstacle::Broken { problem } => format!("is damaged: {problem}"),
             other => return Some(other),
         }
     };
@@ -291,7 +293,11 @@ fn damaged_index(repo: &Repository, top: &Path, has_commit: bool) -> Option<Obst
     let (file, target) = (shell_word(&new), shell_word(&index));
     let build = format!("env GIT_INDEX_FILE={file} git -C {} read-tree HEAD", shell_word(top));
     let moved = if is_missing { String::new() } else { format!(" && {}", aside(&index)) };
-    let command = as_acting_user(&format!("{build}{moved} && mv -T {file} {target}"));
+    // The marks of the files that are left out are in the index alone.
+    let is_sparse = repo.config().and_then(|config| config.get_bool("core.sparseCheckout")).unwrap_or(false);
+    let left_out =
+        if is_sparse { format!(" && git -C {} sparse-checkout reapply", shell_word(top)) } else { String::new() };
+    let command = as_acting_user(&format!("{build}{moved} && mv -T {file} {target}{left_out}"));
     Some(Obstacle::DamagedIndex { problem, command, operation: operation(repo.state()).map(str::to_owned) })
 }
 

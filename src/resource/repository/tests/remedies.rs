@@ -300,6 +300,17 @@ fn a_remedy_that_fails_leaves_the_damaged_index() {
 }
 
 #[test]
+fn a_sparse_checkout_stays_sparse_when_its_index_is_built_again() {
+    let bench = behind();
+    let top = bench.checkout();
+    git(&top, &["sparse-checkout", "set", "d"]);
+    let before = git(&top, &["status", "--porcelain"]);
+    fs::write(top.join(".git/index"), "").unwrap();
+    paste(&refusal(&bench.desired()));
+    assert_eq!(git(&top, &["status", "--porcelain"]), before);
+}
+
+#[test]
 fn a_merge_is_still_in_progress_after_its_index_was_built_again() {
     let bench = behind();
     let top = bench.checkout();
@@ -312,6 +323,7 @@ fn a_merge_is_still_in_progress_after_its_index_was_built_again() {
     fs::write(top.join(".git/index"), "").unwrap();
     let damaged = refusal(&bench.desired());
     assert!(damaged.message.contains("a merge is in progress"), "{damaged:?}");
+    assert!(damaged.hint.as_deref().unwrap().contains("the merge stays in progress"), "{damaged:?}");
     paste(&damaged);
     assert!(top.join(".git/MERGE_HEAD").exists());
     assert!(refusal(&bench.desired()).message.contains("a merge is in progress"));
