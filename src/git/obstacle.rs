@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::pasted::git_with_paths;
+use super::pasted::{clone_again, git_with_paths, give_back, moved_aside, opened_to_owner};
 use super::path::RepoPath;
 use crate::failure::Failure;
 use crate::host::capabilities::Capability;
-use crate::host::fs::{Denial, Removal, acting_ids, escape_path, is_needed};
+use crate::host::fs::{Denial, acting_ids, escape_path};
 use crate::host::users::as_root;
 use crate::text::{aside, path_of_name, shell_word};
 
@@ -70,6 +70,7 @@ pub enum Obstacle {
     },
     /// The index cannot be read, or is missing. It can be built again.
     DamagedIndex {
+        /// The predicate of a sentence about the index, such as "is missing".
         problem: String,
         /// The command that builds it, for whoever started the run.
         command: String,
@@ -484,34 +485,4 @@ impl Obstacle {
 pub fn is_own(path: &str) -> bool {
     let found = std::fs::metadata(path_of_name(path));
     found.is_ok_and(|found| std::os::unix::fs::MetadataExt::uid(&found) == acting_ids().0)
-}
-
-/// Returns the remedy for a file that its own mode closes to the acting user.
-pub fn opened_to_owner(rights: &str, path: &Path) -> String {
-    format!("its mode denies its owner that: `{}`", as_root(&format!("chmod {rights} {}", shell_word(path))))
-}
-
-/// Returns the remedy for files that the checkout's owner cannot use. `.git` belongs to that user.
-fn give_back(what: &str, top: &Path, path: &Path) -> String {
-    let command = format!("chown -R --reference={} {}", shell_word(top.join(".git")), shell_word(path));
-    format!("give {what} back to the checkout's owner: `{}`", as_root(&command))
-}
-
-fn moved_aside(top: &Path, path: &RepoPath) -> String {
-    Removal::Aside.hint(&top.join(path.as_path()), "correct the path of the checkout")
-}
-
-/// Returns the remedy of last resort, and what it costs.
-fn clone_again(path: &Path) -> String {
-    if is_needed(path) {
-        // The directory itself stays where it is, with all files but git's.
-        return format!(
-            "move git's files aside: `{}`; commits and rescues that were only here are in the moved directory, and the next plan says how to make it a checkout again",
-            aside(path.join(".git"))
-        );
-    }
-    let aside = aside(path);
-    format!(
-        "have the step clone it again from its url: `{aside}`; changes, commits and rescues that were only here are in the moved directory"
-    )
 }

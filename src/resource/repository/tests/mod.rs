@@ -7,6 +7,7 @@ mod credentials;
 mod https;
 mod https_git;
 mod kills;
+mod locks;
 mod moves;
 mod not_root;
 mod oracle;
