@@ -98,7 +98,7 @@ pub fn environment() -> Environment {
 
 /// Returns the acting user's state folder.
 pub fn state_folder() -> StateFolder {
-    environment().state_folder(User::acting().home)
+    StateFolder::of_user(&environment(), User::acting().home)
 }
 
 /// Finds and reads the plan file, as a run does.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{self, Read};
 use std::path::Path;
 
 use git2::{Oid, Reference, Repository};
@@ -75,13 +76,20 @@ fn unreadable(git: &Path) -> BTreeSet<String> {
             let name = path.strip_prefix(git).ok().and_then(Path::to_str).filter(|name| Reference::is_valid_name(name));
             if let Some(name) = name
                 && kind.is_ok_and(|kind| kind.is_file())
-                && fs::read(&path).is_ok_and(|text| !is_ref(&text))
+                && start_of(&path).is_ok_and(|text| !is_ref(&text))
             {
                 found.insert(name.to_owned());
             }
         }
     }
     found
+}
+
+/// Reads as much of a file as decides whether it is a ref.
+fn start_of(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    fs::File::open(path)?.take(64).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 fn is_ref(text: &[u8]) -> bool {

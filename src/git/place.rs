@@ -4,6 +4,7 @@
 //! A directory in a checkout can be a mount of its own, such as a volume for logs, and rename(2) does not move a file to another
 //! mount. The name of the copy is recorded in the work area before it exists, so a later run finds what an interrupted one left.
 
+use std::ffi::CStr;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
@@ -14,14 +15,10 @@ use rustix::io::Errno;
 use super::error::io_failure;
 use super::worktree::Seen;
 use crate::failure::Failure;
-use crate::host::fs::{SET_GROUP_ID, temporary_name};
+use crate::host::fs::{ACL, DEFAULT_ACL, SET_GROUP_ID, temporary_name};
 
 /// The symlink in the work area that leads to the copy.
 const RECORD: &str = "beside";
-
-/// The extended attributes of access control lists (acl(5)): of a file, and for new entries of a directory.
-const ACL: &str = "system.posix_acl_access";
-const DEFAULT_ACL: &str = "system.posix_acl_default";
 
 /// Moves the prepared file or symlink `new` to `at`, and returns its state before that. `finish` sets the access rights of a copy;
 /// the mode is already that of `new`.
@@ -76,7 +73,7 @@ fn has_rights_of_created(new: &Path, at: &Path) -> io::Result<bool> {
         _ => holder.gid(),
     };
     // Without room for it, an existing list is reported by an error.
-    let has_list = |path: &Path, name: &str| match rustix::fs::lgetxattr(path, name, &mut [0_u8; 1][..]) {
+    let has_list = |path: &Path, name: &CStr| match rustix::fs::lgetxattr(path, name, &mut [0_u8; 1][..]) {
         Ok(size) => size > 0,
         Err(errno) => errno == Errno::RANGE,
     };

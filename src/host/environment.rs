@@ -4,12 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use super::secret::Secret;
-use super::state::StateFolder;
 
 /// Environment variables. `Debug` shows only names, because values may be secrets.
 #[derive(Clone, Default)]
@@ -75,12 +76,6 @@ impl Environment {
         };
         let owned = |(name, value): (&OsString, &OsString)| (name.clone(), Secret::copy_of(value.as_bytes()));
         self.process.iter().filter(is_passed_on).map(owned).collect()
-    }
-
-    /// Returns the state folder of the user with the given home directory. `HOME` overrides the home directory.
-    pub fn state_folder(&self, home: PathBuf) -> StateFolder {
-        let home = self.path("HOME").filter(|home| home.is_absolute()).unwrap_or(home);
-        StateFolder::of(self.path("XDG_STATE_HOME"), &home)
     }
 }
 
@@ -180,6 +175,14 @@ pub fn home() -> Option<PathBuf> {
 /// Returns the search path for programs; empty if `PATH` is unset.
 pub fn search_path() -> OsString {
     variable("PATH").unwrap_or_default()
+}
+
+/// Returns the first program of this name in the search path.
+pub fn program(name: &str) -> Option<PathBuf> {
+    std::env::split_paths(&search_path()).map(|folder| folder.join(name)).find(|program| {
+        program.is_absolute()
+            && fs::metadata(program).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    })
 }
 
 /// Returns the working directory, or `/` if it no longer exists.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
+use super::environment::Environment;
 use super::fs::{Denial, Dir, Error, Place, Removal, acting_ids, acts_as_root, escape_path, may_access};
 use super::users::{User, as_root, is_launcher};
 use crate::failure::Failure;
@@ -57,6 +58,12 @@ impl Part {
 }
 
 impl StateFolder {
+    /// Returns the state folder of the user with the given home directory. `HOME` overrides the home directory.
+    pub fn of_user(environment: &Environment, home: PathBuf) -> Self {
+        let home = environment.path("HOME").filter(|home| home.is_absolute()).unwrap_or(home);
+        Self::of(environment.path("XDG_STATE_HOME"), &home)
+    }
+
     /// Returns the acting user's state folder: always `/var/lib/provision` for root, otherwise
     /// `$XDG_STATE_HOME/provision` or `~/.local/state/provision`. Relative paths are ignored, as required by the XDG
     /// Base Directory Specification.

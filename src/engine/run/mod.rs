@@ -144,7 +144,7 @@ pub async fn prepare(request: Request, sink: Box<dyn Sink>) -> Result<Run, NotPr
         as_of: as_of.to_string(),
         saved: inputs.saved_id(),
     });
-    let folder = inputs.environment.state_folder(User::acting().home);
+    let folder = StateFolder::of_user(&inputs.environment, User::acting().home);
     let interrupted = report_interrupted(&folder, &inputs.origin.file, report.as_ref());
     Ok(Run {
         plan: plan.name,

@@ -4,9 +4,8 @@
 //! own program finds the shim first in the search path, and gets our options as arguments. If it calls ssh by its path, the shim
 //! is not used. Such an ssh accepts no new host key, even if the user's configuration allows it.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::shim::{self, shell_quoted};
@@ -163,7 +162,7 @@ pub fn prepare(own: &SshCommand, variant: Option<&str>, at: &Path) -> Result<Ssh
     })?;
     let is_ssh = name == "ssh";
     let by_path = (is_ssh && program.starts_with('/')).then(|| PathBuf::from(program));
-    let in_path = in_search_path("ssh");
+    let in_path = environment::program("ssh");
     let shim = in_path.as_ref().or(by_path.as_ref()).map(|real| shim::create(at, real)).transpose()?;
     let file = format!("-F {}", shell_quoted(&at.join(STRICT_CONFIG).to_string_lossy()));
     // The word itself, and not the same letters in a value before it.
@@ -193,19 +192,11 @@ pub fn prepare(own: &SshCommand, variant: Option<&str>, at: &Path) -> Result<Ssh
     Ok(Ssh { command, programs: in_path.map(|_| at.join("bin")), variant: None })
 }
 
-/// Returns the first program of this name in the search path.
-fn in_search_path(name: &str) -> Option<PathBuf> {
-    std::env::split_paths(&environment::search_path()).map(|folder| folder.join(name)).find(|program| {
-        program.is_absolute()
-            && fs::metadata(program).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-    })
-}
-
 /// Whether a command runs a script that calls ssh with a configuration file of its own (`-F`).
 fn is_script_with_config(command: &str, folder: &Path) -> bool {
     let program = words(command).and_then(|words| words.into_iter().find(|word| !word.contains('=')));
     let Some(program) = program else { return false };
-    let path = if program.contains('/') { Some(folder.join(&program)) } else { in_search_path(&program) };
+    let path = if program.contains('/') { Some(folder.join(&program)) } else { environment::program(&program) };
     let Some(path) = path.filter(|path| path.is_file()) else { return false };
     let mut text = Vec::new();
     let read = File::open(path).and_then(|file| file.take(MAX_SCRIPT).read_to_end(&mut text));
@@ -273,6 +264,8 @@ fn words(command: &str) -> Option<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn prepared(command: &str) -> (String, String) {

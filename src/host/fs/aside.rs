@@ -42,7 +42,7 @@ const WHOLE: [&str; 11] = ["bin", "boot", "dev", "lib", "lib32", "lib64", "libx3
 const OF_VAR: [&str; 12] =
     ["backups", "cache", "crash", "empty", "lib", "local", "lock", "log", "mail", "run", "spool", "tmp"];
 /// Directories in which programs, users or mounts have their entries, each by its name.
-const WITH_ENTRIES: [&str; 8] = ["/home", "/media", "/mnt", "/run", "/usr/local", "/var", "/var/lib", "/lost+found"];
+const WITH_ENTRIES: [&str; 7] = ["/home", "/media", "/mnt", "/run", "/usr/local", "/var", "/var/lib"];
 /// Directories in which everything is needed, at any depth.
 const WITH_TREES: [&str; 2] = ["/etc", "/var/spool"];
 

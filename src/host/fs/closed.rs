@@ -8,6 +8,7 @@ use rustix::io::{Errno, retry_on_intr};
 use super::xattr::ACL;
 use super::{FileKind, acting_ids, acts_in_group, escape_path};
 use crate::host::capabilities::is_confined_to_planning;
+use crate::host::environment;
 use crate::host::users::{acting_user, as_acting_user, as_root, known_user, name_or_id};
 use crate::text::shell_word;
 
@@ -56,12 +57,6 @@ impl List {
 
 /// The program that changes access control lists.
 const SETFACL: &str = "setfacl";
-
-/// Whether the program is in the PATH of this process.
-fn is_installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| may_access(&dir.join(program), Access::EXEC_OK))
-}
 
 /// Returns what opens a directory of this mode for `user` alone, as far as one command can: the text before the command, and the
 /// command. `bits` are what the user needs.
@@ -124,7 +119,7 @@ impl Closed {
         let owner = owner.as_deref().map_or_else(|| format!("uid {}", self.uid), str::to_owned);
         let (verb, bits) = if self.is_target { ("list", "rx") } else { ("enter", "x") };
         let name = shell_word(name_or_id(acting_ids().0));
-        let state = (acts_in_group(self.gid), self.mode, self.list, is_installed(SETFACL));
+        let state = (acts_in_group(self.gid), self.mode, self.list, environment::program(SETFACL).is_some());
         let denied = format!("{shown} belongs to {owner}, and {user} may not {verb} it");
         match opening((&word, &name), bits, state) {
             Some((text, command)) => format!(
@@ -163,6 +158,7 @@ mod tests {
         }
         assert_eq!(opened(true, 0o700, List::Possible, true), expected("open it", "chmod g+x /srv/d"));
         assert_eq!(opened(false, 0o704, List::Present, true), expected("open it", "chmod o+x /srv/d"));
+        assert_eq!(opened(false, 0o705, List::Present, true), None);
     }
 
     #[test]

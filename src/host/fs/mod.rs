@@ -53,7 +53,7 @@ pub use error::{Error, remedy};
 pub use leftover::temporary_name;
 pub use locate::Locator;
 pub use open::{Dir, Place};
-pub use xattr::{ACCESS_LIST, FILE_CAPABILITIES};
+pub use xattr::{ACCESS_LIST, ACL, DEFAULT_ACL, FILE_CAPABILITIES};
 
 /// The type of a directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

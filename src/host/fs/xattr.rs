@@ -7,9 +7,9 @@ use rustix::fs::XattrFlags;
 use rustix::io::{Errno, retry_on_intr};
 
 /// The POSIX access control list. With one, the group bits of the mode are its mask, not what the group may do.
-pub(super) const ACL: &CStr = c"system.posix_acl_access";
+pub const ACL: &CStr = c"system.posix_acl_access";
 /// The list that new entries of a directory get.
-pub(super) const DEFAULT_ACL: &CStr = c"system.posix_acl_default";
+pub const DEFAULT_ACL: &CStr = c"system.posix_acl_default";
 /// Hashes of the content, which the kernel maintains itself.
 const OF_THE_CONTENT: [&CStr; 2] = [c"security.ima", c"security.evm"];
 

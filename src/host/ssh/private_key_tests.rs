@@ -20,6 +20,24 @@ pub fn keygen(folder: &Path, more: &[&str]) -> PathBuf {
     path
 }
 
+/// The arguments for each type and size of key that this host's ssh-keygen creates.
+fn kinds_of_ssh_keygen() -> impl Iterator<Item = &'static [&'static str]> {
+    let kinds: [&[&str]; 6] = [
+        &["-t", "ed25519"],
+        &["-t", "rsa", "-b", "2048"],
+        &["-t", "ecdsa", "-b", "256"],
+        &["-t", "ecdsa", "-b", "384"],
+        &["-t", "ecdsa", "-b", "521"],
+        &["-t", "dsa"],
+    ];
+    kinds.into_iter().filter(|kind| can_create(kind))
+}
+
+/// OpenSSH 10 no longer creates DSA keys.
+fn can_create(arguments: &[&str]) -> bool {
+    arguments[1] != "dsa" || run("ssh", &["-Q", "key"]).contains("ssh-dss")
+}
+
 fn base64(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(bytes)
@@ -39,18 +57,8 @@ fn reason(bytes: &[u8]) -> String {
 fn keys_of_ssh_keygen_are_parsed_like_ssh_keygen_does() {
     let folder = folder();
     let mut kinds = 0;
-    for kind in [
-        &["-t", "ed25519"][..],
-        &["-t", "rsa", "-b", "2048"],
-        &["-t", "rsa", "-b", "3072"],
-        &["-t", "ecdsa", "-b", "256"],
-        &["-t", "ecdsa", "-b", "384"],
-        &["-t", "ecdsa", "-b", "521"],
-        &["-t", "dsa"],
-    ] {
-        // OpenSSH 10 no longer creates DSA keys.
-        let can = kind[1] != "dsa" || run("ssh", &["-Q", "key"]).contains("ssh-dss");
-        for format in [&[][..], &["-m", "PEM"], &["-m", "PKCS8"]].into_iter().filter(|_| can) {
+    for kind in kinds_of_ssh_keygen().chain([&["-t", "rsa", "-b", "3072"][..]]) {
+        for format in [&[][..], &["-m", "PEM"], &["-m", "PKCS8"]] {
             let path = keygen(folder.path(), &[kind, format].concat());
             let bytes = std::fs::read(&path).unwrap();
             let public = format!("{}.pub", path.display());
@@ -351,23 +359,14 @@ fn signs(folder: &Path, key: &str, public: &str) -> bool {
 fn a_key_with_a_changed_bit_is_a_key_only_if_it_signs() {
     let folder = folder();
     let (mut loaded_by_ssh_keygen, mut signing, mut refused) = (0, 0, 0);
-    for arguments in [
-        &["-t", "ed25519"][..],
-        &["-t", "rsa", "-b", "2048"],
-        &["-t", "ecdsa", "-b", "256"],
-        &["-t", "ecdsa", "-b", "384"],
-        &["-t", "ecdsa", "-b", "521"],
-        &["-t", "dsa"],
+    let in_pem: [&[&str]; 5] = [
         &["-t", "rsa", "-b", "2048", "-m", "PEM"],
         &["-t", "ecdsa", "-m", "PEM"],
         &["-t", "dsa", "-m", "PEM"],
         &["-t", "rsa", "-b", "2048", "-m", "PKCS8"],
         &["-t", "ecdsa", "-m", "PKCS8"],
-    ] {
-        // OpenSSH 10 no longer creates DSA keys.
-        if arguments[1] == "dsa" && !run("ssh", &["-Q", "key"]).contains("ssh-dss") {
-            continue;
-        }
+    ];
+    for arguments in kinds_of_ssh_keygen().chain(in_pem).filter(|arguments| can_create(arguments)) {
         let path = keygen(folder.path(), arguments);
         let public = std::fs::read_to_string(path.with_extension("pub")).unwrap();
         let (bytes, wrap) = unwrapped(&path);
