@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::RepoPath;
-use crate::host::fs::{Removal, is_needed};
+use crate::host::fs::{Removal, must_stay};
 use crate::host::users::as_root;
 use crate::text::{aside, shell_word};
 
@@ -31,7 +31,7 @@ pub(super) fn moved_aside(top: &Path, path: &RepoPath) -> String {
 
 /// Returns the remedy of last resort, and what it costs.
 pub(super) fn clone_again(path: &Path) -> String {
-    if is_needed(path) {
+    if must_stay(path) {
         // The directory itself stays where it is, with all files but git's.
         return format!(
             "move git's files aside: `{}`; commits and rescues that were only here are in the moved directory, and the next plan says how to make it a checkout again",

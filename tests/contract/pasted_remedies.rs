@@ -86,6 +86,14 @@ const STEPS: &[(&str, &str, &str, &str)] = &[
     ("a hard link", "echo new > f; chmod 644 f; ln f other", FILE, "sudo find "),
     ("a file in place of a directory", "touch d", r#"directory: { path: "@/d" }"#, "mv -T "),
     ("a FIFO above a directory", "mkfifo d", r#"directory: { path: "@/d/e" }"#, "mv -T "),
+    (
+        "a broken repository that is a mount point",
+        "git init -q --bare r; git -C r -c user.name=x -c user.email=x commit-tree -m x $(git -C r write-tree) > c
+         git -C r update-ref refs/heads/main $(cat c); mkdir m; sudo -n mount -t tmpfs -o mode=755,uid=$(id -u) none m
+         git clone -q -b main r m; echo nonsense > m/.git/HEAD",
+        r#"repository: { path: "@/m", url: "@/r", branch: main }"#,
+        "mv -T --backup=numbered ",
+    ),
     ("a dangling symlink above a directory", "ln -s nowhere d", r#"directory: { path: "@/d/e" }"#, "rm "),
     ("an immutable file", "echo old > f; sudo -n chattr +i f", FILE, "sudo chattr -i "),
     ("an append-only file", "echo old > f; sudo -n chattr +a f", FILE, "sudo chattr -a "),

@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::host::users::as_root;
 use crate::text::{io_error_text, shell_word};
 
+use super::aside::is_needed;
 use super::{FileKind, acting_ids, acts_as_root, escape_path};
 
 /// An error of the file system: what was tried on which path, what happened, and the remedy.
@@ -82,7 +83,11 @@ impl Error {
     pub(super) fn dangling(link: &Path, target: &Path) -> Self {
         Self {
             message: format!("{} is a dangling symlink: its target is {}", escape_path(link), escape_path(target)),
-            hint: Some(format!("create the directory that it leads to, or remove it: `rm {}`", shell_word(link))),
+            hint: Some(if is_needed(link) {
+                "create the directory that it leads to, or correct the path".to_owned()
+            } else {
+                format!("create the directory that it leads to, or remove it: `rm {}`", shell_word(link))
+            }),
             kind: io::ErrorKind::NotFound,
             is_newer: false,
         }

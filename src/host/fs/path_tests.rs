@@ -83,6 +83,13 @@ fn links_at_the_end_of_a_path_lead_a_user_as_the_kernel_does() {
 }
 
 #[test]
+fn a_dangling_symlink_of_the_system_is_not_to_be_removed() {
+    let hint = |link: &str| Error::dangling(Path::new(link), Path::new("nowhere")).hint().unwrap().to_owned();
+    assert_eq!(hint("/etc/alternatives/app"), "create the directory that it leads to, or correct the path");
+    assert!(hint("/srv/app").ends_with("or remove it: `rm /srv/app`"));
+}
+
+#[test]
 fn a_symlink_above_a_path_that_leads_to_nothing_is_named() {
     let name = concat!(module_path!(), "::a_symlink_above_a_path_that_leads_to_nothing_is_named");
     as_user(
