@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::host::users::as_root;
 use crate::text::{io_error_text, shell_word};
 
-use super::aside::is_needed;
+use super::system_paths::is_needed;
 use super::{FileKind, acting_ids, acts_as_root, escape_path};
 
 /// An error of the file system: what was tried on which path, what happened, and the remedy.

@@ -32,6 +32,7 @@ mod leftover;
 mod locate;
 mod mounts;
 mod open;
+mod system_paths;
 pub mod tree;
 mod write;
 mod xattr;
@@ -43,7 +44,7 @@ mod tests;
 
 pub use access::{FileSeen, adjust_mode, read_file};
 pub use access_list::{AccessEntry, AccessLists, AccessTag};
-pub use aside::{Removal, belongs_to_system, is_needed, must_stay};
+pub use aside::{Removal, must_stay};
 pub use backup::Backup;
 pub use below::{NotRead, names_beside, read_below};
 pub use closed::may_access;
@@ -53,6 +54,7 @@ pub use error::{Error, remedy};
 pub use leftover::temporary_name;
 pub use locate::Locator;
 pub use open::{Dir, Place};
+pub use system_paths::{belongs_to_system, is_needed};
 pub use xattr::{ACCESS_LIST, ACL, DEFAULT_ACL, FILE_CAPABILITIES};
 
 /// The type of a directory entry.
