@@ -166,7 +166,7 @@ pub struct RunArguments {
     pub skip: Vec<String>,
     #[command(flatten)]
     pub variables: Variables,
-    /// The date that determines the current period [default: today, UTC]
+    /// The date that determines the current period, as YYYY-MM-DD [default: today, UTC]
     #[arg(long, value_name = "DATE", value_parser = date)]
     pub as_of: Option<Date>,
     #[command(flatten)]
@@ -216,7 +216,7 @@ pub struct ApplyArguments {
     /// Skip the confirmation prompt
     #[arg(long, short)]
     pub yes: bool,
-    /// If another apply of the plan file is running, wait for it (for at most SECONDS)
+    /// If another apply of the plan file is running, wait until it ends, or for at most SECONDS
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, value_parser = seconds)]
     pub wait: Option<Option<u64>>,
 }
@@ -256,6 +256,7 @@ pub struct ExplainArguments {
 #[derive(Debug, Subcommand)]
 pub enum RescueCommand {
     /// List the rescues of checkouts and files of the plan file's steps, newest first
+    #[command(mut_arg("id", |arg| arg.help("The step whose rescues to list [default: all steps]")))]
     List(RescueArguments),
     /// Show the content of a rescue
     Show(RescueArguments),
@@ -276,7 +277,7 @@ pub struct RestoreArguments {
 pub struct RescueArguments {
     /// The plan file [default: ./provision.yaml, or else the only plan file under ./plans]
     pub file: Option<String>,
-    /// The rescue to show or restore; with `list`, the step whose rescues to list
+    /// The rescue, by its id as `provision rescue list` prints it
     pub id: Option<String>,
     #[command(flatten)]
     pub variables: Variables,

@@ -50,7 +50,7 @@ impl SecretUses {
         if !self.declared.contains(name) {
             let known: Vec<&str> = self.declared.iter().map(String::as_str).collect();
             let help = if known.is_empty() {
-                format!("declare it on the step: secrets: {{ {name}: {{ env: NAME }} }}")
+                format!("declare it in the step's `file`: secrets: {{ {name}: {{ env: NAME }} }}")
             } else {
                 suggest(name, &known)
             };

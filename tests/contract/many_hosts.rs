@@ -66,10 +66,15 @@ fn reports_three_hosts(text: &str) {
 #[test]
 fn the_loop_with_ssh_and_xargs_plans_and_applies() {
     let fleet = fleet();
-    let [plan, apply] = blocks("ssh and xargs").try_into().unwrap();
-    reports_three_hosts(&run(&fleet, &plan));
+    // ssh fails for the first host, and xargs starts the others one after another.
+    fleet.write("hosts.txt", "h0\nh1\nh2\nh3\n");
+    let [plan, apply]: [String; 2] = blocks("ssh and xargs").try_into().unwrap();
+    let one_by_one = |block: &str| run(&fleet, &block.replace("-P 20", "-P 1"));
+    let planned = one_by_one(&plan);
+    reports_three_hosts(&planned);
+    assert!(planned.contains("no result  h0  "), "{planned}");
     assert!(!fleet.hosts[0].path("/home/ubuntu/data").exists());
-    reports_three_hosts(&run(&fleet, &apply));
+    reports_three_hosts(&one_by_one(&apply));
     assert!(fleet.hosts[1].path("/home/ubuntu/data").is_dir());
 }
 

@@ -67,20 +67,23 @@ fn the_jobs_for_github_check_plan_and_apply() {
     let (code, output) = job(&sandbox, check);
     assert!(code == 1 && output.contains("::error file=plans/wrong.yaml,line=3,"), "{code} {output}");
 
-    // The other steps, in the order of the page: a summary, a saved plan, and its apply.
-    let runs: Vec<String> = blocks[1..]
-        .iter()
-        .map(|block| yaml(block))
-        .filter(Value::is_sequence)
-        .flat_map(|block| steps(&block))
-        .collect();
+    // The other steps, in the order of the page: a summary, a saved plan with its summary, and its apply.
+    let mut runs = Vec::new();
+    for block in blocks[1..].iter().map(|block| yaml(block)) {
+        match block["jobs"].as_mapping() {
+            Some(jobs) => runs.extend(jobs.values().flat_map(|job| steps(&job["steps"]))),
+            None if block.is_sequence() => runs.extend(steps(&block)),
+            None => {}
+        }
+    }
     assert_eq!(runs.len(), 3, "{runs:?}");
     for run in &runs {
         let (code, output) = job(&sandbox, run);
         assert_eq!(code, 0, "{run}\n{output}");
     }
     let summary = sandbox.read("/root/summary.md");
-    assert!(summary.starts_with("<!-- provision:shop:throwaway -->") && summary.contains("1 to change"), "{summary}");
+    assert!(summary.starts_with("<!-- provision:shop:throwaway -->"), "{summary}");
+    assert_eq!(summary.matches("1 to change").count(), 2, "{summary}");
     assert!(sandbox.path("/srv/shop/data").exists());
 }
 

@@ -1,4 +1,4 @@
-//! The kind `directory`: a directory with its owner, group and mode, and with `recursive` those of everything in it.
+//! The kind `directory`: a directory with its owner, group and mode, and with `recursive` the owner and group of everything in it.
 
 use crate::failure::Failure;
 use crate::text::shell_word;

@@ -4,7 +4,7 @@ use crate::resource::reference::{Key, Reference, Rule, Shape};
 
 /// The keys of a directory in a plan file.
 pub static REFERENCE: Reference = Reference {
-    summary: "A directory with its owner, group and mode, and with `recursive` those of everything in it.",
+    summary: "A directory with its owner, group and mode, and with `recursive` the owner and group of everything in it.",
     keys: &[
         Key::required("path", Shape::Path, "/srv/app/logs", "The directory. Missing parents are created."),
         Key::optional(

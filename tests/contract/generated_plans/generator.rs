@@ -114,6 +114,7 @@ pub enum Resource {
     Series {
         connection: &'static str,
         name: &'static str,
+        parent: &'static str,
         every: &'static str,
         on_drift: &'static str,
     },
@@ -146,8 +147,8 @@ impl Resource {
                 let grants = if *grant { ", grants: [{ to: reader, privileges: [select] }]" } else { "" };
                 format!("table: {{ connection: {connection}, ddl: \"CREATE TABLE gen.{name} ({columns})\"{grants} }}")
             }
-            Self::Series { connection, name, every, on_drift } => format!(
-                "period_tables: {{ connection: {connection}, {every}, tables: [{{ name: \"gen.{name}\", like: gen.parent }}]{on_drift} }}"
+            Self::Series { connection, name, parent, every, on_drift } => format!(
+                "period_tables: {{ connection: {connection}, {every}, tables: [{{ name: \"gen.{name}\", like: gen.{parent} }}]{on_drift} }}"
             ),
         }
     }
@@ -221,6 +222,10 @@ const BELOW: [&str; 6] = [
 
 const TABLES: [&str; 5] = ["t1", "t2", "h_2025_h2", "h_2026_h1", "q_2026_q1"];
 const COLUMNS: [&str; 3] = ["id int, at date", "id int, at date", "id int, at date, note text"];
+/// What a `table` step has between its parentheses: columns, or a table that another step may make.
+const DDL: [&str; 6] = [COLUMNS[0], COLUMNS[0], COLUMNS[2], "LIKE gen.parent", "LIKE gen.t1", "LIKE gen.h_2025_h2"];
+/// What the tables of a series are like: a table that is there, or one that another step may make.
+const PARENTS: [&str; 4] = ["parent", "parent", "t1", "t2"];
 const CONNECTIONS: [&str; 3] = ["one", "one", "two"];
 const EVERY: [&str; 3] = [
     "every: half_year, from: 2025_h2",
@@ -253,11 +258,13 @@ fn resource() -> impl Strategy<Value = Resource> {
               prop::option::weighted(0.4, select(&[0u32, 7][..])),
               prop::option::weighted(0.3, select(&["0600", "0644"][..])))
             .prop_map(|(path, name, content, owner, mode)| Resource::File { path, name, content, owner, mode }),
-        1 => (select(&CONNECTIONS[..]), select(&["t1", "t2", "h_2026_h1"][..]), select(&COLUMNS[..]), any::<bool>())
+        1 => (select(&CONNECTIONS[..]), select(&["t1", "t2", "h_2026_h1"][..]), select(&DDL[..]), any::<bool>())
             .prop_map(|(connection, name, columns, grant)| Resource::Table { connection, name, columns, grant }),
-        1 => (select(&CONNECTIONS[..]), select(&["h_{period}", "q_{period}"][..]), select(&EVERY[..]),
+        1 => (select(&CONNECTIONS[..]), select(&["h_{period}", "q_{period}"][..]), select(&PARENTS[..]), select(&EVERY[..]),
               select(&["", ", on_drift: report", ", on_drift: add_columns"][..]))
-            .prop_map(|(connection, name, every, on_drift)| Resource::Series { connection, name, every, on_drift }),
+            .prop_map(|(connection, name, parent, every, on_drift)| Resource::Series {
+                connection, name, parent, every, on_drift,
+            }),
     ]
 }
 
@@ -274,8 +281,9 @@ pub fn plan_file(steps: &[Step]) -> String {
     let mut text = "name: generated\n".to_owned();
     if steps.iter().any(|step| step.resource.is_on_warehouse()) {
         text += "connections:\n";
-        for name in ["one", "two"] {
-            let url = "{{ env_var('REDSHIFT_URL') }}";
+        // Two spellings of one database.
+        for (name, host) in [("one", ""), ("two", " | replace('127.0.0.1', 'localhost')")] {
+            let url = format!("{{{{ env_var('REDSHIFT_URL'){host} }}}}");
             text += &format!("  {name}: {{ url: \"{url}\", password: {{ env: REDSHIFT_PASSWORD }} }}\n");
         }
     }
