@@ -138,12 +138,14 @@ fn the_plan_files_in_the_guide_are_valid() {
     let step = blocks.iter().find(|block| block.contains("- id: media")).unwrap();
     sandbox.write("/root/step.yaml", "root", format!("name: shop\nsteps:\n{step}"));
     sandbox.provision("root", ["plan", "step.yaml"]).run().exits(0);
-    let secrets = blocks.iter().find(|block| block.starts_with("secrets:")).unwrap();
-    assert_eq!(secrets.lines().count(), 3);
-    for line in secrets.lines() {
-        let step =
-            "  - id: conf\n    file:\n      path: /etc/shop/conf\n      content: \"{{ secret('database') }}\"\n      ";
-        sandbox.write("/root/secrets.yaml", "root", format!("name: shop\nsteps:\n{step}{line}\n"));
+    // Each of the sources, of which the block comments all but the first one out.
+    let step = blocks.iter().find(|block| block.contains("- id: database-password")).unwrap();
+    let sources: Vec<&str> = step.lines().filter(|line| line.contains("database: {")).collect();
+    assert_eq!(sources.len(), 3);
+    for source in &sources {
+        let others = step.lines().filter(|line| !sources.contains(line) || line == source);
+        let text: Vec<String> = others.map(|line| line.replacen("# database:", "database:", 1)).collect();
+        sandbox.write("/root/secrets.yaml", "root", format!("name: shop\nsteps:\n{}\n", text.join("\n")));
         sandbox.provision("root", ["validate", "secrets.yaml"]).run().exits(0);
     }
 }
